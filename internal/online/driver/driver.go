@@ -1,0 +1,86 @@
+// Package driver is what an online store must be able to do: a small interface that each backend implements and that only
+// internal/online calls. To add a backend, implement Driver and run internal/online/onlinetest against it.
+package driver
+
+import "context"
+
+// Entity names one entity: what kind it is and the stored form of its key (feature.AppendKey). Two entities are the
+// same if and only if both fields are equal.
+type Entity struct {
+	// Name is the name of the entity's kind, for example "aircraft".
+	Name string
+	// Key is the stored form of its key; any bytes.
+	Key []byte
+}
+
+// Read asks for the rows of one entity.
+type Read struct {
+	Entity Entity
+	// Views are the names of the feature views wanted, distinct.
+	Views []string
+}
+
+// Row is one row to write: an encoded StoredRow, canonical encoding (see proto/twofold/v1/stored_row.proto), of which
+// a driver reads only the event time, the created time and whether it is a tombstone.
+type Row struct {
+	Entity Entity
+	// View is the name of the feature view.
+	View string
+	// Value is the encoded StoredRow.
+	Value []byte
+	// ExpireAtMillis is the wall-clock time, in milliseconds since the Unix epoch, from which the store may drop the row
+	// and before which it must not; 0 is never.
+	ExpireAtMillis int64
+}
+
+// Outcome is what became of one written row.
+type Outcome uint8
+
+const (
+	// Written means that the row is now the stored one.
+	Written Outcome = iota + 1
+	// Older means that the stored row is newer and was kept.
+	Older
+	// Unchanged means that the very same bytes are stored already.
+	Unchanged
+)
+
+// Driver is one online store. Its methods may be called by many goroutines at once.
+//
+// Every method returns when ctx is done, even if the store does not answer; the error then wraps ctx.Err(). An error
+// whose fault.Kind is Unavailable says that the store could not be reached or did not answer; Precondition, that it refuses (wrong password,
+// out of memory, read-only); every other kind is a bug or a damaged store.
+type Driver interface {
+	// Read returns the stored rows: for reads[i], its views in order, appended one after the other, so that the result has as
+	// many elements as all reads have views. A row that is not stored is nil. Entities may occur any number of times. The whole call is
+	// one round trip where the store allows it. All or nothing: on error no rows are returned. The returned bytes are the caller's.
+	Read(ctx context.Context, reads []Read) ([][]byte, error)
+
+	// Write stores each row unless the stored row of its entity and view is newer. rows[i] is newer than the stored row if its
+	// (event time, created time) is greater; at equal times a row replaces a row, a tombstone replaces a row, and a
+	// row does not replace a tombstone. The decision and the write are one atomic step for each row, against every other writer in any process.
+	// Rows of one call are applied as if one after the other, so an entity and view may occur more than once.
+	//
+	// A row replaces the stored expiry of its own entity and view. A store that can expire only whole entities keeps an
+	// entity until the latest expiry among its views.
+	//
+	// Write is not atomic as a whole: after an error any of the rows may have been stored. Calling it again with the same
+	// rows is safe. On success outcomes[i] belongs to rows[i].
+	Write(ctx context.Context, rows []Row) (outcomes []Outcome, err error)
+
+	// GetMeta returns the small values stored under names, nil for each that is not stored.
+	GetMeta(ctx context.Context, names []string) ([][]byte, error)
+
+	// PutMeta stores a small value under a name and replaces what was there. It does not expire.
+	PutMeta(ctx context.Context, name string, value []byte) error
+
+	// Ping reports whether the store can be reached and would serve a request.
+	Ping(ctx context.Context) error
+
+	// Warnings returns what an operator should know about the store's configuration, one sentence each, empty where all is well: for
+	// example an eviction policy that can drop features.
+	Warnings(ctx context.Context) ([]string, error)
+
+	// Close frees everything. No method may be called after it.
+	Close() error
+}
