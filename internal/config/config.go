@@ -1,0 +1,119 @@
+// Package config is the configuration of every Twofold process: one struct, read from flags, the environment and a YAML file, in that
+// order of precedence, over defaults.
+//
+// The comments of Config's fields are the one text about each setting: flag help and docs/reference/configuration.md are made from
+// them.
+package config
+
+import (
+	"time"
+)
+
+// Config is the configuration of every process. Each field can be set by a flag (--offline-store-path), an environment variable
+// (TWOFOLD_OFFLINE_STORE_PATH) or a key of the configuration file (offline_store_path).
+type Config struct {
+	// File or folder of feature definitions. Defaults to the definitions that `twofold apply` published in the online store.
+	Definitions string `yaml:"definitions"`
+	// Where the feature history is: a folder, or a file:// or s3:// URL. Source paths of definitions are relative to it. Defaults
+	// to the working directory.
+	OfflineStorePath string `yaml:"offline_store_path" env:"OFFLINE_STORE_PATH"`
+	// S3 is how to reach an offline store in S3.
+	S3 S3 `yaml:"s3"`
+	// OnlineStore is where the freshest rows are kept.
+	OnlineStore OnlineStore `yaml:"online_store"`
+	// Time between the starts of two sync runs of a view that has neither an interval nor a ttl of its own; a plain number is
+	// seconds. Defaults to 300s.
+	FeatureSyncInterval time.Duration `yaml:"feature_sync_interval" env:"FEATURE_SYNC_INTERVAL"`
+	// Whether `serve` also syncs: true, false, or auto, which syncs when the embedded online store is used, because no other
+	// process can open it. Defaults to auto.
+	SyncInProcess Toggle `yaml:"sync_in_process"`
+	// Address on which gRPC is served, host:port or :port; port 0 takes a free one. Defaults to :7070.
+	GRPCAddress string `yaml:"grpc_address"`
+	// Address on which /healthz, /readyz and /metrics are served over HTTP, host:port or :port; port 0 takes a free one. Defaults
+	// to :7071.
+	HTTPAddress string `yaml:"http_address"`
+	// How long calls in flight may take to finish after a stop signal, before they are cut off; a plain number is seconds.
+	// Defaults to 20s.
+	DrainTimeout time.Duration `yaml:"drain_timeout"`
+	// Log is what a process tells on standard error.
+	Log Log `yaml:"log"`
+	// Limits protect a server from requests that are too large.
+	Limits Limits `yaml:"limits"`
+	// Replay: the process believes that it started at this instant (RFC 3339), and its clock runs on at normal speed from there. For
+	// demos, tests and replays of recorded data. Defaults to the real clock.
+	ClockStart time.Time `yaml:"clock_start"`
+	// Address of the server that client commands (get, train, explain, health) call, host:port. Defaults to localhost:7070.
+	Server string `yaml:"server"`
+}
+
+// S3 is how to reach an offline store in S3.
+type S3 struct {
+	// URL of the S3 endpoint, for any server that speaks S3. Defaults to AWS's own for the region.
+	Endpoint string `yaml:"endpoint" env:"AWS_ENDPOINT_URL_S3,AWS_ENDPOINT_URL"`
+	// Region of the bucket. Defaults to what the AWS SDK finds (its profile, its instance), else us-east-1.
+	Region string `yaml:"region" env:"AWS_REGION,AWS_DEFAULT_REGION"`
+	// Whether the bucket stands in the URL's path and not in its host name: true, false, or auto, which is true where an endpoint
+	// is given. Defaults to auto.
+	PathStyle Toggle `yaml:"path_style"`
+	// Access key; goes with secret_access_key. Defaults to the AWS SDK's own chain (AWS_ACCESS_KEY_ID, profile, web identity,
+	// instance role).
+	AccessKeyID string `yaml:"access_key_id"`
+	// Secret of the access key. Better set in the environment than as a flag, which other users of the machine can see. Defaults
+	// to the AWS SDK's own chain.
+	SecretAccessKey Secret `yaml:"secret_access_key"`
+	// Session token of temporary keys; goes with access_key_id. Defaults to none.
+	SessionToken Secret `yaml:"session_token"`
+}
+
+// OnlineStore is where the freshest rows are kept: Redis, or a store embedded in the process.
+type OnlineStore struct {
+	// URL of Redis: redis://[user:password@]host:6379[/db], rediss:// for TLS. Defaults to none, so that the embedded store is used.
+	Redis SecretURL `yaml:"redis" env:"ONLINE_STORE_REDIS"`
+	// What every key in Redis starts with, so that several deployments can share one Redis. Defaults to twofold.
+	RedisKeyPrefix string `yaml:"redis_key_prefix"`
+	// Folder of the embedded store, made where it is missing; used only without redis. One process at a time may open it. Defaults
+	// to ./twofold-data.
+	Path string `yaml:"path"`
+}
+
+// Log is what a process tells on standard error.
+type Log struct {
+	// Least level that is told: debug, info, warn or error. Defaults to info.
+	Level LogLevel `yaml:"level"`
+	// Form of a line: text or json. Defaults to text.
+	Format LogFormat `yaml:"format"`
+}
+
+// Limits protect a server from requests that are too large.
+type Limits struct {
+	// Most entity rows in one online request. Defaults to 10000.
+	MaxRowsPerRequest int `yaml:"max_rows_per_request"`
+	// Largest gRPC message that is received or sent, in bytes, or with a unit: KiB, MiB, GiB. Defaults to 64MiB.
+	MaxMessageBytes Bytes `yaml:"max_message_bytes"`
+}
+
+// Defaults returns the configuration of a process that is told nothing.
+func Defaults() Config {
+	return Config{
+		OfflineStorePath:    ".",
+		S3:                  S3{PathStyle: Auto},
+		OnlineStore:         OnlineStore{RedisKeyPrefix: "twofold", Path: "./twofold-data"},
+		FeatureSyncInterval: 300 * time.Second,
+		SyncInProcess:       Auto,
+		GRPCAddress:         ":7070",
+		HTTPAddress:         ":7071",
+		DrainTimeout:        20 * time.Second,
+		Log:                 Log{Level: "info", Format: "text"},
+		Limits:              Limits{MaxRowsPerRequest: 10_000, MaxMessageBytes: 64 << 20},
+		Server:              "localhost:7070",
+	}
+}
+
+// Embedded reports whether the online store is the one embedded in the process.
+func (c Config) Embedded() bool { return c.OnlineStore.Redis.IsZero() }
+
+// Syncs reports whether `serve` also syncs.
+func (c Config) Syncs() bool { return c.SyncInProcess.Or(c.Embedded()) }
+
+// UsesPathStyle reports whether S3's bucket stands in the URL's path.
+func (c Config) UsesPathStyle() bool { return c.S3.PathStyle.Or(c.S3.Endpoint != "") }

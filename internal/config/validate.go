@@ -1,0 +1,175 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twofold-ml/twofold/internal/fault"
+)
+
+// Validate reports every value of c that no process could run with.
+func (c Config) Validate() error {
+	l := &Loaded{Config: c}
+	if errs := l.check(); len(errs) > 0 {
+		return &fault.Error{Kind: fault.Invalid, Err: errors.Join(errs...)}
+	}
+	return nil
+}
+
+// check returns one FieldError a violation.
+func (l *Loaded) check() []error {
+	c := l.Config
+	var errs []error
+	violation := func(key string, err error) {
+		if err != nil {
+			errs = append(errs, l.invalid(key, err))
+		}
+	}
+	violation("offline_store_path", checkOffline(c.OfflineStorePath))
+	violation("s3.endpoint", checkEndpoint(c.S3.Endpoint))
+	violation("s3.access_key_id", checkPair(c.S3.AccessKeyID == "", c.S3.SecretAccessKey.IsZero(), "s3.secret_access_key"))
+	if c.S3.AccessKeyID == "" && !c.S3.SessionToken.IsZero() {
+		violation("s3.session_token", errors.New("it goes with s3.access_key_id, which is not set; set both or none"))
+	}
+	violation("online_store.redis", checkRedis(c.OnlineStore.Redis))
+	violation("online_store.redis_key_prefix", checkPrefix(c.OnlineStore.RedisKeyPrefix))
+	if c.Embedded() && c.OnlineStore.Path == "" {
+		violation("online_store.path", errors.New("it is empty and online_store.redis too; set one of them"))
+	}
+	violation("feature_sync_interval", checkPositive(c.FeatureSyncInterval))
+	violation("drain_timeout", checkNotNegative(c.DrainTimeout))
+	violation("grpc_address", checkListen(c.GRPCAddress))
+	violation("http_address", checkListen(c.HTTPAddress))
+	if c.GRPCAddress == c.HTTPAddress && !strings.HasSuffix(c.GRPCAddress, ":0") {
+		violation("http_address", fmt.Errorf("%q is grpc_address too; choose another port", c.HTTPAddress))
+	}
+	violation("server", checkDial(c.Server))
+	violation("limits.max_rows_per_request", checkRange(int64(c.Limits.MaxRowsPerRequest), 1, 10_000_000))
+	violation("limits.max_message_bytes", checkSize(c.Limits.MaxMessageBytes, 64<<10, 2<<30-1))
+	violation("sync_in_process", checkToggle(c.SyncInProcess))
+	violation("s3.path_style", checkToggle(c.S3.PathStyle))
+	return errs
+}
+
+func checkToggle(t Toggle) error {
+	if t == "" {
+		return nil
+	}
+	return oneOf(string(t), string(Auto), string(On), string(Off))
+}
+
+func checkOffline(path string) error {
+	scheme, rest, ok := strings.Cut(path, "://")
+	switch {
+	case path == "":
+		return errors.New("it is empty; write a folder, or a file:// or s3:// URL")
+	case ok && !slices.Contains([]string{"file", "s3"}, scheme):
+		return fmt.Errorf("%q is neither a folder nor a file:// or s3:// URL", path)
+	case scheme == "s3" && ok && (rest == "" || rest[0] == '/'):
+		return fmt.Errorf("%q names no bucket; write s3://bucket or s3://bucket/prefix", path)
+	}
+	return nil
+}
+
+func checkEndpoint(text string) error {
+	if text == "" {
+		return nil
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return fmt.Errorf("%q is not an endpoint; write http:// or https:// and a host, for example http://localhost:7080", text)
+	}
+	return nil
+}
+
+func checkPair(idEmpty, secretEmpty bool, other string) error {
+	if idEmpty != secretEmpty {
+		return fmt.Errorf("it goes with %s; set both, or none to use the AWS SDK's own chain", other)
+	}
+	return nil
+}
+
+// checkRedis checks the form only, and prints no part of a URL that it could not take apart.
+func checkRedis(u SecretURL) error {
+	if u.IsZero() {
+		return nil
+	}
+	parsed, err := url.Parse(u.Reveal())
+	if err != nil {
+		return errors.New("it is not a URL; write redis://[user:password@]host:6379[/db], with % escapes for special characters of the password")
+	}
+	if !slices.Contains([]string{"redis", "rediss"}, parsed.Scheme) {
+		return errors.New("its scheme is neither redis:// nor rediss:// (TLS); write for example redis://localhost:6379")
+	}
+	if parsed.Hostname() == "" {
+		return errors.New("it names no host; write for example redis://localhost:6379")
+	}
+	return nil
+}
+
+func checkPrefix(prefix string) error {
+	switch {
+	case prefix == "":
+		return errors.New("it is empty; write a short name, for example twofold")
+	case strings.ContainsAny(prefix, "{} \t\r\n"):
+		return fmt.Errorf("%q has white space or a brace, which would change the cluster slot of a key; leave them out", prefix)
+	}
+	return nil
+}
+
+func checkPositive(d time.Duration) error {
+	if d <= 0 {
+		return fmt.Errorf("%v is not more than 0; write seconds, for example 300, or a number with a unit, for example 5m", shortDuration(d))
+	}
+	return nil
+}
+
+func checkNotNegative(d time.Duration) error {
+	if d < 0 {
+		return fmt.Errorf("%v is less than 0; write 0 to cut calls off at once", shortDuration(d))
+	}
+	return nil
+}
+
+func checkListen(address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("%q is not an address to listen on; write :port or host:port, for example :7070", address)
+	}
+	return checkPort(port, 0)
+}
+
+func checkDial(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || host == "" {
+		return fmt.Errorf("%q is not a server's address; write host:port, for example localhost:7070", address)
+	}
+	return checkPort(port, 1)
+}
+
+func checkPort(text string, least int) error {
+	if port, err := strconv.Atoi(text); err != nil || port < least || port > 65535 {
+		return fmt.Errorf("%q is not a port; write a number from %d to 65535", text, least)
+	}
+	return nil
+}
+
+func checkRange(n, least, most int64) error {
+	if n < least || n > most {
+		return fmt.Errorf("%d is not from %d to %d", n, least, most)
+	}
+	return nil
+}
+
+func checkSize(b, least, most Bytes) error {
+	if b < least || b > most {
+		return fmt.Errorf("%v is not from %v to %v", b, least, most)
+	}
+	return nil
+}
