@@ -242,6 +242,20 @@ func (c *Column) appendElems(src *Column, from, to int) {
 	}
 }
 
+// AppendColumn appends all rows of src, a column of the same type, with their statuses.
+func (c *Column) AppendColumn(src *Column) {
+	c.Status = append(c.Status, src.Status...)
+	if src.Elem == nil {
+		c.appendElems(src, 0, src.Len())
+		return
+	}
+	base := c.Elem.Len()
+	c.Elem.appendElems(src.Elem, 0, src.Elem.Len())
+	for i := range src.Len() {
+		c.Offsets = append(c.Offsets, base+src.Offsets[i+1])
+	}
+}
+
 // Take appends the rows of src at the given places; a place of −1 appends a row with status missing.
 func (c *Column) Take(src *Column, places []int, missing Status) {
 	for _, i := range places {
@@ -251,6 +265,15 @@ func (c *Column) Take(src *Column, places []int, missing Status) {
 			c.AppendFrom(src, i)
 		}
 	}
+}
+
+// SizeBytes is the memory that the column's values take, about.
+func (c *Column) SizeBytes() int {
+	size := len(c.Status) + len(c.Bools) + 4*len(c.Int32s) + 8*len(c.Int64s) + 4*len(c.Floats) + 8*len(c.Doubles) + 8*len(c.Offsets) + len(c.Data)
+	if c.Elem != nil {
+		size += c.Elem.SizeBytes()
+	}
+	return size
 }
 
 // Equal reports whether both columns have the same type, statuses and values. Numbers are compared by their bits, so that a NaN

@@ -1,0 +1,75 @@
+// Package client is the Go client of Twofold: online features, training sets, pushes and the registry over one gRPC
+// connection. It links nothing but the contract and gRPC.
+//
+//	c, err := client.Dial("localhost:7070")
+//	…
+//	resp, err := c.Online(ctx, &twofoldv1.GetOnlineFeaturesRequest{
+//		FeatureService: "departure_delay_v1",
+//		Entities: []*twofoldv1.Column{client.Strings("origin", "EWR"), client.Strings("carrier", "UA"), client.Strings("tail_number", "N14228")},
+//	})
+//	speed, ok := client.Double(client.Find(resp.GetColumns(), "weather:wind_speed"), 0)
+package client
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
+)
+
+// maxMessageBytes is the largest message that the client accepts, unless a dial option says otherwise.
+const maxMessageBytes = 64 << 20
+
+// Client is a connection to a Twofold server. Its methods may be called by many goroutines at once. Errors are gRPC
+// statuses; see service FeatureService in the contract for their codes.
+type Client struct {
+	conn     *grpc.ClientConn
+	features twofoldv1.FeatureServiceClient
+	registry twofoldv1.RegistryServiceClient
+}
+
+// Dial returns a client of the server at target ("host:port", or any gRPC target). It does not connect until the first call. The connection is
+// not encrypted unless an option says so (grpc.WithTransportCredentials).
+func Dial(target string, options ...grpc.DialOption) (*Client, error) {
+	defaults := []grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)),
+	}
+	conn, err := grpc.NewClient(target, append(defaults, options...)...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %q: %w", target, err)
+	}
+	return &Client{conn, twofoldv1.NewFeatureServiceClient(conn), twofoldv1.NewRegistryServiceClient(conn)}, nil
+}
+
+// Close closes the connection. Calls under way fail.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// Registry returns the client of the registry service.
+func (c *Client) Registry() twofoldv1.RegistryServiceClient { return c.registry }
+
+// Online returns the freshest features of the request's entities.
+func (c *Client) Online(ctx context.Context, req *twofoldv1.GetOnlineFeaturesRequest) (*twofoldv1.GetOnlineFeaturesResponse, error) {
+	return c.features.GetOnlineFeatures(ctx, req)
+}
+
+// Push writes rows of one feature view to the online store.
+func (c *Client) Push(ctx context.Context, req *twofoldv1.PushFeaturesRequest) (*twofoldv1.PushFeaturesResponse, error) {
+	return c.features.PushFeatures(ctx, req)
+}
+
+// Healthy returns nil where the server says that it can answer, and else why it cannot.
+func (c *Client) Healthy(ctx context.Context) error {
+	resp, err := healthpb.NewHealthClient(c.conn).Check(ctx, &healthpb.HealthCheckRequest{})
+	if err != nil {
+		return err
+	}
+	if resp.GetStatus() != healthpb.HealthCheckResponse_SERVING {
+		return fmt.Errorf("the server answers %v", resp.GetStatus())
+	}
+	return nil
+}

@@ -1,0 +1,86 @@
+package server
+
+import (
+	"strings"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/twofold-ml/twofold/internal/definition"
+	"github.com/twofold-ml/twofold/internal/feature"
+	"github.com/twofold-ml/twofold/internal/online"
+)
+
+// selectionCacheSize is how many distinct selections of features are kept resolved.
+const selectionCacheSize = 1024
+
+// catalog is one set of definitions and everything that depends on it alone, worked out once: when definitions change,
+// a new catalog takes its place as a whole.
+type catalog struct {
+	definitions *definition.Set
+	registry    *feature.Registry
+	selections  *lru.Cache[string, *onlineSelection]
+	metrics     *metrics
+}
+
+// onlineSelection is a resolved selection with its plan for the online store.
+type onlineSelection struct {
+	*feature.Selection
+	plan *online.Plan
+	// firstColumn is the index in Columns of a column of each view.
+	firstColumn []int
+	// counters has each view's row counters.
+	counters []*viewCounters
+}
+
+func newCatalog(definitions *definition.Set, m *metrics) (*catalog, error) {
+	selections, err := lru.New[string, *onlineSelection](selectionCacheSize)
+	if err != nil {
+		return nil, err
+	}
+	return &catalog{definitions: definitions, registry: definitions.Registry, selections: selections, metrics: m}, nil
+}
+
+// online returns the resolved form of an online selection.
+func (c *catalog) online(query feature.SelectionQuery) (*onlineSelection, error) {
+	key := cacheKey(query)
+	if found, ok := c.selections.Get(key); ok {
+		return found, nil
+	}
+	selection, err := c.registry.Select(query)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := online.NewPlan(selection)
+	if err != nil {
+		return nil, err
+	}
+	resolved := &onlineSelection{Selection: selection, plan: plan, firstColumn: make([]int, len(selection.Views))}
+	for i := len(selection.Columns) - 1; i >= 0; i-- {
+		resolved.firstColumn[selection.Columns[i].View] = i
+	}
+	for _, view := range selection.Views {
+		resolved.counters = append(resolved.counters, c.metrics.view(view.View.Name))
+	}
+	c.selections.Add(key, resolved)
+	return resolved, nil
+}
+
+// cacheKey is injective: names of features and services hold no control characters, and where they do they resolve to nothing.
+func cacheKey(q feature.SelectionQuery) string {
+	var b strings.Builder
+	size := len(q.Service) + 2
+	for _, f := range q.Features {
+		size += len(f) + 1
+	}
+	b.Grow(size)
+	if q.ShortNames {
+		b.WriteByte('s')
+	}
+	b.WriteByte('\n')
+	b.WriteString(q.Service)
+	for _, f := range q.Features {
+		b.WriteByte('\n')
+		b.WriteString(f)
+	}
+	return b.String()
+}

@@ -1,0 +1,80 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/twofold-ml/twofold/internal/fault"
+)
+
+// retryDelay is what a client is told to wait before it calls again after UNAVAILABLE.
+const retryDelay = time.Second
+
+var codeOf = map[fault.Kind]codes.Code{
+	fault.Invalid:      codes.InvalidArgument,
+	fault.NotDefined:   codes.NotFound,
+	fault.Precondition: codes.FailedPrecondition,
+	fault.Exhausted:    codes.ResourceExhausted,
+	fault.Unavailable:  codes.Unavailable,
+	fault.Corrupt:      codes.DataLoss,
+	fault.Internal:     codes.Internal,
+}
+
+// statusError turns an error into what the caller sees: the one place where kinds become gRPC codes. The text of an
+// internal error stays in the log, under an id that the caller gets.
+func statusError(ctx context.Context, log *slog.Logger, method string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	kind := fault.KindOf(err)
+	switch {
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		return status.Error(codes.Canceled, "the call was cancelled")
+	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil:
+		return status.Error(codes.DeadlineExceeded, "deadline exceeded: "+err.Error())
+	case kind == fault.Internal:
+		id := errorID()
+		log.ErrorContext(ctx, "internal error", "method", method, "error_id", id, "error", err)
+		return status.Errorf(codes.Internal, "internal error %s; the server's log has its cause under this id", id)
+	}
+	if kind == fault.Unavailable || kind == fault.Corrupt {
+		log.WarnContext(ctx, "call failed", "method", method, "kind", kind.String(), "error", err)
+	}
+	return withDetails(status.New(codeOf[kind], err.Error()), kind, err)
+}
+
+// withDetails adds the standard machine-readable details: the field at fault, or when to try again.
+func withDetails(st *status.Status, kind fault.Kind, err error) error {
+	var detail protoadapt.MessageV1
+	if e, ok := errors.AsType[*fault.Error](err); ok && kind == fault.Invalid && e.Field != "" {
+		detail = &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: e.Field, Description: e.Err.Error()}}}
+	}
+	if kind == fault.Unavailable {
+		detail = &errdetails.RetryInfo{RetryDelay: durationpb.New(retryDelay)}
+	}
+	if detail != nil {
+		if detailed, err := st.WithDetails(detail); err == nil {
+			st = detailed
+		}
+	}
+	return st.Err()
+}
+
+func errorID() string {
+	var b [6]byte
+	_, _ = rand.Read(b[:]) // never fails, by its contract
+	return hex.EncodeToString(b[:])
+}

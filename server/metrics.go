@@ -1,0 +1,64 @@
+package server
+
+import (
+	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/twofold-ml/twofold/internal/feature"
+)
+
+// metrics are the server's own; calls, codes and latencies by method come from the gRPC middleware.
+type metrics struct {
+	grpc *grpcprom.ServerMetrics
+	// onlineRows counts the rows of online answers by feature view and status.
+	onlineRows *prometheus.CounterVec
+	// pushedRows counts the rows of PushFeatures by feature view and outcome.
+	pushedRows *prometheus.CounterVec
+	// trainingRows counts the entity rows answered by GetHistoricalFeatures.
+	trainingRows prometheus.Counter
+}
+
+func newMetrics(registry *prometheus.Registry) *metrics {
+	m := &metrics{
+		grpc: grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
+			grpcprom.WithHistogramBuckets([]float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 30, 120}))),
+		onlineRows: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "twofold_online_rows_total",
+			Help: "Rows in answers of GetOnlineFeatures, by feature view and status (PRESENT, NOT_FOUND, EXPIRED).",
+		}, []string{"feature_view", "status"}),
+		pushedRows: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "twofold_pushed_rows_total",
+			Help: "Rows received by PushFeatures, by feature view and outcome (written, older, unchanged, expired).",
+		}, []string{"feature_view", "outcome"}),
+		trainingRows: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "twofold_training_rows_total",
+			Help: "Entity rows answered by GetHistoricalFeatures.",
+		}),
+	}
+	registry.MustRegister(m.grpc, m.onlineRows, m.pushedRows, m.trainingRows,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// countRows counts one view's rows by the status of one of its columns; a null is a row that is there.
+func (v *viewCounters) countRows(statuses []feature.Status) {
+	var counts [feature.Expired + 1]int
+	for _, s := range statuses {
+		counts[s]++
+	}
+	v.present.Add(float64(counts[feature.Present] + counts[feature.Null]))
+	v.notFound.Add(float64(counts[feature.NotFound]))
+	v.expired.Add(float64(counts[feature.Expired]))
+}
+
+// viewCounters are one view's counters, looked up once.
+type viewCounters struct{ present, notFound, expired prometheus.Counter }
+
+func (m *metrics) view(name string) *viewCounters {
+	return &viewCounters{
+		present:  m.onlineRows.WithLabelValues(name, feature.Present.String()),
+		notFound: m.onlineRows.WithLabelValues(name, feature.NotFound.String()),
+		expired:  m.onlineRows.WithLabelValues(name, feature.Expired.String()),
+	}
+}

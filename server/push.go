@@ -1,0 +1,123 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
+	"github.com/twofold-ml/twofold/internal/fault"
+	"github.com/twofold-ml/twofold/internal/feature"
+	"github.com/twofold-ml/twofold/internal/online"
+	"github.com/twofold-ml/twofold/internal/wire"
+)
+
+// defaultTimeColumn is the name of the time column where a request names none.
+const defaultTimeColumn = "event_timestamp"
+
+// PushFeatures implements twofold.v1.FeatureService.
+func (s *Server) PushFeatures(ctx context.Context, req *twofoldv1.PushFeaturesRequest) (*twofoldv1.PushFeaturesResponse, error) {
+	if err := s.validate(req); err != nil {
+		return nil, err
+	}
+	view, err := s.catalog.registry.View(req.GetFeatureView())
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.pushedRows(view, req)
+	if err != nil {
+		return nil, err
+	}
+	stats, err := s.o.Online.Write(ctx, rows)
+	if err != nil {
+		return nil, err
+	}
+	for outcome, n := range map[string]int{"written": stats.Written, "older": stats.Older, "unchanged": stats.Unchanged, "expired": stats.Expired} {
+		s.metrics.pushedRows.WithLabelValues(view.Name, outcome).Add(float64(n))
+	}
+	return &twofoldv1.PushFeaturesResponse{
+		RowsWritten: uint64(stats.Written), RowsOlder: uint64(stats.Older), RowsUnchanged: uint64(stats.Unchanged), RowsExpired: uint64(stats.Expired),
+	}, nil
+}
+
+// pushedRows finds each column that the view needs among those of the request, and refuses every other: a misspelt
+// feature must not be lost in silence.
+func (s *Server) pushedRows(view *feature.View, req *twofoldv1.PushFeaturesRequest) (online.Rows, error) {
+	columns, err := wire.ColumnsFromProto("columns", req.GetColumns())
+	if err != nil {
+		return online.Rows{}, err
+	}
+	if columns.Rows > s.o.MaxRows {
+		return online.Rows{}, tooManyRows("columns", columns.Rows, s.o.MaxRows)
+	}
+	if n := len(req.GetTombstones()); n != 0 && n != columns.Rows {
+		return online.Rows{}, fault.InvalidField("tombstones", "has %d elements for %d rows; give one a row, or none", n, columns.Rows)
+	}
+	p := &pushed{Columns: columns, view: view, used: make([]bool, len(columns.Names))}
+	out := online.Rows{View: view, Tombstones: req.GetTombstones()}
+	for _, key := range view.Entity.Keys {
+		out.Keys = append(out.Keys, p.take(key.Name, key.Type, "entity key"))
+	}
+	out.EventTimes = p.take(orDefault(req.GetEventTimeColumn(), defaultTimeColumn), feature.Timestamp, "event time")
+	if name := req.GetCreatedTimeColumn(); name != "" {
+		out.CreatedTimes = p.take(name, feature.Timestamp, "created time")
+	}
+	for _, f := range view.Features {
+		if f.Online {
+			out.Features = append(out.Features, p.take(f.Name, f.Type, "online feature"))
+		}
+	}
+	p.refuseRest()
+	return out, p.err
+}
+
+// pushed are the columns of a push request, and which of them have been used. It keeps the first error.
+type pushed struct {
+	wire.Columns
+	view *feature.View
+	used []bool
+	err  error
+}
+
+// take returns a column as the wanted type and marks it used.
+func (p *pushed) take(name string, want feature.Type, what string) *feature.Column {
+	if p.err != nil {
+		return nil
+	}
+	column, at := findColumn(p.Columns, name)
+	if column == nil {
+		p.err = fault.InvalidField("columns", "no column %q (%v), %s of feature view %q; a row is pushed whole%s",
+			name, want, what, p.view.Name, feature.DidYouMean(name, p.Names))
+		return nil
+	}
+	p.used[at] = true
+	column, p.err = typed(column, want, fmt.Sprintf("columns[%d]", at), fmt.Sprintf("%s %q", what, name))
+	return column
+}
+
+// refuseRest refuses the columns that were not used.
+func (p *pushed) refuseRest() {
+	at := slices.Index(p.used, false)
+	if p.err != nil || at < 0 {
+		return
+	}
+	name, field := p.Names[at], fmt.Sprintf("columns[%d].name", at)
+	if i, ok := p.view.FeatureIndex(name); ok && !p.view.Features[i].Online {
+		p.err = fault.InvalidField(field, "feature %q of view %q is not online (online: false in its definition); leave it out", name, p.view.Name)
+		return
+	}
+	var online []string
+	for _, f := range p.view.Features {
+		if f.Online {
+			online = append(online, f.Name)
+		}
+	}
+	p.err = fault.InvalidField(field, "feature view %q has no online feature, key or time column %q%s", p.view.Name, name, feature.DidYouMean(name, online))
+}
+
+func orDefault(value, fallback string) string {
+	if value == "" {
+		return fallback
+	}
+	return value
+}

@@ -1,0 +1,181 @@
+// Package server answers twofold.v1's gRPC services: features as they are now, features as they were, and what is defined.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"buf.build/go/protovalidate"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
+	"github.com/twofold-ml/twofold/internal/definition"
+	"github.com/twofold-ml/twofold/internal/offline"
+	"github.com/twofold-ml/twofold/internal/online"
+)
+
+// Options is what a Server is made of.
+type Options struct {
+	// Definitions are the features to serve. Required.
+	Definitions *definition.Set
+	// Online is the store behind GetOnlineFeatures and PushFeatures. Required. The caller closes it, after Serve.
+	Online *online.Store
+	// Offline is the store behind GetHistoricalFeatures. Required. The caller closes it, after Serve.
+	Offline *offline.Store
+	// Now is the clock that decides freshness. Defaults to time.Now.
+	Now func() time.Time
+	// Logger receives what an operator should know. Defaults to slog.Default().
+	Logger *slog.Logger
+	// Metrics receives the metrics and is what /metrics serves. Defaults to a registry of the server's own.
+	Metrics *prometheus.Registry
+	// MaxRows is the most rows in one online or push request. Defaults to 10,000.
+	MaxRows int
+	// MaxEntityRows is the most entity rows in one historical stream. Defaults to 50,000,000.
+	MaxEntityRows int
+	// MaxMessageBytes is the largest message that is accepted, in bytes. Defaults to 64 MiB.
+	MaxMessageBytes int
+	// DrainTimeout is how long calls under way may go on after the server was told to stop. Defaults to 20 s.
+	DrainTimeout time.Duration
+	// PingInterval is the time between two checks of the online store's health. Defaults to 2 s.
+	PingInterval time.Duration
+}
+
+// WithDefaults returns o with every field that is not set filled in.
+func (o Options) WithDefaults() Options {
+	setDefault(&o.Logger, slog.Default())
+	setDefault(&o.MaxRows, 10_000)
+	setDefault(&o.MaxEntityRows, 50_000_000)
+	setDefault(&o.MaxMessageBytes, 64<<20)
+	setDefault(&o.DrainTimeout, 20*time.Second)
+	setDefault(&o.PingInterval, 2*time.Second)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Metrics == nil {
+		o.Metrics = prometheus.NewRegistry()
+	}
+	return o
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Server answers the gRPC services and the HTTP endpoints. Make it with New, run it with Serve.
+type Server struct {
+	twofoldv1.UnimplementedFeatureServiceServer
+	twofoldv1.UnimplementedRegistryServiceServer
+
+	o         Options
+	catalog   *catalog
+	validator protovalidate.Validator
+	metrics   *metrics
+	health    *health.Server
+	ready     atomic.Pointer[readiness]
+}
+
+// New returns a server of these definitions and stores.
+func New(o Options) (*Server, error) {
+	o = o.WithDefaults()
+	if o.Definitions == nil || o.Online == nil || o.Offline == nil {
+		return nil, errors.New("server: Definitions, Online and Offline are required")
+	}
+	validator, err := protovalidate.New()
+	if err != nil {
+		return nil, fmt.Errorf("server: request validator: %w", err)
+	}
+	m := newMetrics(o.Metrics)
+	catalog, err := newCatalog(o.Definitions, m)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{o: o, catalog: catalog, validator: validator, metrics: m, health: health.NewServer()}
+	s.setReady(errors.New("starting"))
+	return s, nil
+}
+
+// Serve answers gRPC calls on one listener and HTTP requests on the other until ctx is done; then it reports not ready, lets
+// calls under way finish within the drain timeout, and returns nil. It returns early, with the reason, if a
+// listener fails. Both listeners are closed when it returns.
+func (s *Server) Serve(ctx context.Context, grpcListener, httpListener net.Listener) error {
+	grpcServer := s.newGRPCServer()
+	httpServer := &http.Server{Handler: s.httpHandler(), ReadHeaderTimeout: 5 * time.Second}
+	failed := make(chan error, 2)
+	go func() { failed <- wrap("gRPC", grpcServer.Serve(grpcListener)) }()
+	go func() { failed <- wrap("HTTP", httpServer.Serve(httpListener)) }()
+
+	pinging, stopPinging := context.WithCancel(ctx)
+	defer stopPinging()
+	go s.watchStore(pinging)
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	stopPinging()
+	s.drain(grpcServer)
+	closing, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if httpServer.Shutdown(closing) != nil {
+		_ = httpServer.Close()
+	}
+	return err
+}
+
+func wrap(what string, err error) error {
+	if err == nil || errors.Is(err, http.ErrServerClosed) || errors.Is(err, grpc.ErrServerStopped) {
+		return nil
+	}
+	return fmt.Errorf("%s server: %w", what, err)
+}
+
+// drain stops taking calls and waits for those under way, no longer than the drain timeout.
+func (s *Server) drain(grpcServer *grpc.Server) {
+	s.setReady(errors.New("stopping"))
+	s.health.Shutdown()
+	done := make(chan struct{})
+	go func() {
+		grpcServer.GracefulStop()
+		close(done)
+	}()
+	timeout := time.NewTimer(s.o.DrainTimeout)
+	defer timeout.Stop()
+	select {
+	case <-done:
+	case <-timeout.C:
+		s.o.Logger.Warn("calls still under way after the drain timeout are cut off", "drain_timeout", s.o.DrainTimeout)
+		grpcServer.Stop()
+		<-done
+	}
+}
+
+func (s *Server) newGRPCServer() *grpc.Server {
+	unary, stream := s.interceptors()
+	g := grpc.NewServer(
+		grpc.MaxRecvMsgSize(s.o.MaxMessageBytes),
+		grpc.MaxSendMsgSize(s.o.MaxMessageBytes),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
+		unary, stream,
+	)
+	twofoldv1.RegisterFeatureServiceServer(g, s)
+	twofoldv1.RegisterRegistryServiceServer(g, s)
+	healthpb.RegisterHealthServer(g, s.health)
+	reflection.Register(g)
+	return g
+}

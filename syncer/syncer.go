@@ -1,0 +1,163 @@
+// Package syncer carries offline rows to the online store: for each feature view it finds the newest row of every
+// entity and writes those rows, newest wins.
+package syncer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/twofold-ml/twofold/internal/fault"
+	"github.com/twofold-ml/twofold/internal/feature"
+	"github.com/twofold-ml/twofold/internal/offline"
+	"github.com/twofold-ml/twofold/internal/online"
+	"github.com/twofold-ml/twofold/internal/pit"
+)
+
+// Options is what a Syncer is made of.
+type Options struct {
+	// Registry holds the definitions. Required.
+	Registry *feature.Registry
+	// Online is the store to write. Required.
+	Online *online.Store
+	// Offline is the store to read. Required.
+	Offline *offline.Store
+	// Now is the clock: rows from after it are left for a later run. Defaults to time.Now.
+	Now func() time.Time
+	// Logger receives what an operator should know. Defaults to slog.Default().
+	Logger *slog.Logger
+	// OnReport is called after each run of each view, from one goroutine at a time. Defaults to none.
+	OnReport func(Report)
+}
+
+// Syncer carries views to the online store. Its methods may be called by many goroutines at once; even two
+// processes that sync the same view do no harm.
+type Syncer struct{ o Options }
+
+// New returns a syncer.
+func New(o Options) (*Syncer, error) {
+	if o.Registry == nil || o.Online == nil || o.Offline == nil {
+		return nil, errors.New("syncer: Registry, Online and Offline are required")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.OnReport == nil {
+		o.OnReport = func(Report) {}
+	}
+	return &Syncer{o}, nil
+}
+
+// Views returns the views that are synced: those that are enabled and have an online feature; or, where names are given, these. It is an
+// error to name one that is not defined or not synced.
+func (s *Syncer) Views(names ...string) ([]*feature.View, error) {
+	if len(names) == 0 {
+		var views []*feature.View
+		for _, v := range s.o.Registry.Views() {
+			if v.Sync.Enabled && hasOnline(v) {
+				views = append(views, v)
+			}
+		}
+		return views, nil
+	}
+	views := make([]*feature.View, len(names))
+	for i, name := range names {
+		v, err := s.o.Registry.View(name)
+		if err != nil {
+			return nil, err
+		}
+		if !v.Sync.Enabled {
+			return nil, fault.New(fault.Precondition, "feature view %q is not synced: its definition says sync.enabled: false", name)
+		}
+		if !hasOnline(v) {
+			return nil, fault.New(fault.Precondition, "feature view %q has nothing to sync: all its features are online: false", name)
+		}
+		views[i] = v
+	}
+	return views, nil
+}
+
+func hasOnline(v *feature.View) bool {
+	for _, f := range v.Features {
+		if f.Online {
+			return true
+		}
+	}
+	return false
+}
+
+// RunOnce syncs the named views, or all, one after the other. A view that fails does not keep the others from being
+// synced; the error joins all failures, each naming its view. There is a report for each view, failed ones included.
+func (s *Syncer) RunOnce(ctx context.Context, names ...string) ([]Report, error) {
+	views, err := s.Views(names...)
+	if err != nil {
+		return nil, err
+	}
+	var failures []error
+	reports := make([]Report, 0, len(views))
+	for _, view := range views {
+		report := s.SyncView(ctx, view)
+		reports = append(reports, report)
+		if report.Err != nil {
+			failures = append(failures, report.Err)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return reports, errors.Join(failures...)
+}
+
+// SyncView syncs one view now. What went wrong is in the report.
+func (s *Syncer) SyncView(ctx context.Context, view *feature.View) Report {
+	report := Report{View: view.Name, Started: s.o.Now()}
+	clock := time.Now()
+	if err := s.carry(ctx, view, &report); err != nil {
+		report.Err = fmt.Errorf("sync of feature view %q: %w", view.Name, err)
+	}
+	report.Elapsed = time.Since(clock)
+	s.log(ctx, report)
+	s.o.OnReport(report)
+	return report
+}
+
+func (s *Syncer) log(ctx context.Context, r Report) {
+	if r.Err != nil {
+		s.o.Logger.ErrorContext(ctx, "sync failed", "feature_view", r.View, "report", r, "error", r.Err)
+		return
+	}
+	s.o.Logger.InfoContext(ctx, "synced", "feature_view", r.View, "report", r)
+}
+
+// carry finds the newest rows and writes them, batch by batch.
+func (s *Syncer) carry(ctx context.Context, view *feature.View, report *Report) error {
+	asOf := feature.AsOf(report.Started.UnixMicro())
+	winners, err := pit.Latest(ctx, s.o.Offline.Table(view), pit.LatestOptions{AsOf: asOf, TTL: view.TTL})
+	if err != nil {
+		return err
+	}
+	report.addRead(winners.Stats())
+	return winners.Batches(ctx, view.Sync.BatchSize, onlineFeatures(view), func(batch pit.Batch) error {
+		stats, err := s.o.Online.Write(ctx, online.Rows{
+			View: view, Keys: batch.Keys, EventTimes: batch.EventTimes, CreatedTimes: batch.CreatedTimes, Features: batch.Features,
+		})
+		report.addWritten(stats, batch.EventTimes)
+		return err
+	})
+}
+
+// onlineFeatures are the indices of the view's online features, in definition order.
+func onlineFeatures(v *feature.View) []int {
+	var indices []int
+	for i, f := range v.Features {
+		if f.Online {
+			indices = append(indices, i)
+		}
+	}
+	return indices
+}
