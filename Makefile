@@ -1,0 +1,56 @@
+# The ways to work on Twofold. `make` lists them.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# What `make run` and `make test` pass on, for example: make run ARGS=--exit, make test TESTFLAGS=-race PKG=./internal/pit/...
+ARGS ?=
+PKG ?= ./...
+TESTFLAGS ?=
+# How long each fuzz target of `make fuzz-short` runs.
+FUZZTIME ?= 10s
+
+LINT := go tool -modfile=tools/go.mod golangci-lint
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## serve the flights example and print requests to try; ARGS=--exit tries them and leaves
+	go build -o bin/twofold ./cmd/twofold
+	exec bin/twofold demo $(ARGS)
+
+.PHONY: build
+build: ## build bin/twofold
+	CGO_ENABLED=0 go build -trimpath -o bin/twofold ./cmd/twofold
+
+.PHONY: test
+test: tools ## run every test, those against real Redis and S3 too (TWOFOLD_TEST_SKIP=redis,s3 leaves them out)
+	go test $(TESTFLAGS) $(PKG)
+	if [ -f bench/go.mod ]; then cd bench && go vet ./...; fi
+
+.PHONY: tools
+tools: ## get what the tests need: redis-server by the package manager, versitygw and grpcurl into .tools/
+	@scripts/tools
+
+.PHONY: lint
+lint: ## run the linters and the checks of the contract
+	@scripts/lint
+
+.PHONY: proto
+proto: ## generate gen/ from proto/
+	go tool buf generate
+
+.PHONY: fmt
+fmt: ## format Go and proto files
+	$(LINT) fmt ./...
+	go tool buf format -w
+
+.PHONY: fuzz-short
+fuzz-short: ## run every fuzz target for FUZZTIME (10s)
+	@scripts/fuzz $(FUZZTIME)
+
+.PHONY: clean
+clean: ## remove what was built and the embedded store's data, but not .tools/
+	rm -rf bin twofold-data
