@@ -1,0 +1,5 @@
+//go:build !race
+
+package storedrow
+
+const raceEnabled = false
