@@ -1,0 +1,118 @@
+package arrowwire
+
+import (
+	"math"
+	"unicode/utf8"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/bitutil"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/twofold-ml/twofold/internal/fault"
+	"github.com/twofold-ml/twofold/internal/feature"
+)
+
+// ToArray returns rows from to to (exclusive) of c as an array of DataType(c.Type); rows that are not Present are null.
+// Numbers and the bytes of strings are shared with c, which must not be changed while the array is in use. The array is in Go's own
+// memory, so it need not be released.
+//
+// A STRING that is not UTF-8 is an error of kind Corrupt; more than 2 GiB of variable-length values, of kind Exhausted.
+func ToArray(c *feature.Column, from, to int) (arrow.Array, error) {
+	data, err := toData(c, from, to)
+	if err != nil {
+		return nil, err
+	}
+	return array.MakeFromData(data), nil
+}
+
+func toData(c *feature.Column, from, to int) (arrow.ArrayData, error) {
+	validity, nulls := validityOf(c, from, to)
+	buffers := []*memory.Buffer{validity}
+	var children []arrow.ArrayData
+	switch c.Type {
+	case feature.Bool:
+		buffers = append(buffers, bitsOf(to-from, func(i int) bool { return c.Bools[from+i] }))
+	case feature.Int32:
+		buffers = append(buffers, memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(c.Int32s[from:to])))
+	case feature.Int64, feature.Timestamp:
+		buffers = append(buffers, memory.NewBufferBytes(arrow.Int64Traits.CastToBytes(c.Int64s[from:to])))
+	case feature.Float:
+		buffers = append(buffers, memory.NewBufferBytes(arrow.Float32Traits.CastToBytes(c.Floats[from:to])))
+	case feature.Double:
+		buffers = append(buffers, memory.NewBufferBytes(arrow.Float64Traits.CastToBytes(c.Doubles[from:to])))
+	case feature.String, feature.Bytes:
+		if c.Type == feature.String {
+			if err := checkUTF8(c, from, to); err != nil {
+				return nil, err
+			}
+		}
+		offsets, first, last, err := offsetsOf(c, from, to)
+		if err != nil {
+			return nil, err
+		}
+		buffers = append(buffers, offsets, memory.NewBufferBytes(c.Data[first:last]))
+	default:
+		offsets, first, last, err := offsetsOf(c, from, to)
+		if err != nil {
+			return nil, err
+		}
+		elements, err := toData(c.Elem, first, last)
+		if err != nil {
+			return nil, err
+		}
+		buffers, children = append(buffers, offsets), append(children, elements)
+	}
+	return array.NewData(DataType(c.Type), to-from, buffers, children, nulls, 0), nil
+}
+
+// validityOf returns the bitmap of the rows that are Present, nil where all are, and the number of those that are not.
+func validityOf(c *feature.Column, from, to int) (*memory.Buffer, int) {
+	if c.Status == nil {
+		return nil, 0
+	}
+	nulls := 0
+	for _, s := range c.Status[from:to] {
+		if s != feature.Present {
+			nulls++
+		}
+	}
+	if nulls == 0 {
+		return nil, 0
+	}
+	return bitsOf(to-from, func(i int) bool { return c.Status[from+i] == feature.Present }), nulls
+}
+
+func bitsOf(n int, set func(i int) bool) *memory.Buffer {
+	bits := make([]byte, bitutil.BytesForBits(int64(n)))
+	for i := range n {
+		if set(i) {
+			bitutil.SetBit(bits, i)
+		}
+	}
+	return memory.NewBufferBytes(bits)
+}
+
+// offsetsOf returns the offsets of some rows, beginning with 0, and the range of data or elements that they are of.
+func offsetsOf(c *feature.Column, from, to int) (offsets *memory.Buffer, first, last int, err error) {
+	out := make([]int32, to-from+1)
+	if to > from {
+		first, last = c.Offsets[from], c.Offsets[to]
+	}
+	if last-first > math.MaxInt32 {
+		return nil, 0, 0, fault.New(fault.Exhausted, "one batch would hold %d bytes or elements of one %v column, and Arrow's limit is 2 GiB; ask for smaller batches", last-first, c.Type)
+	}
+	for i := range to - from {
+		out[i+1] = int32(c.Offsets[from+i+1] - first)
+	}
+	return memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(out)), first, last, nil
+}
+
+func checkUTF8(c *feature.Column, from, to int) error {
+	for i := from; i < to; i++ {
+		if !utf8.Valid(c.BytesAt(i)) {
+			return fault.New(fault.Corrupt, "the text of row %d is not valid UTF-8; mend the source, or define the feature as BYTES", i)
+		}
+	}
+	return nil
+}
