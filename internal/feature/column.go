@@ -256,17 +256,6 @@ func (c *Column) AppendColumn(src *Column) {
 	}
 }
 
-// Take appends the rows of src at the given places; a place of −1 appends a row with status missing.
-func (c *Column) Take(src *Column, places []int, missing Status) {
-	for _, i := range places {
-		if i < 0 {
-			c.AppendMissing(missing)
-		} else {
-			c.AppendFrom(src, i)
-		}
-	}
-}
-
 // SizeBytes is the memory that the column's values take, about.
 func (c *Column) SizeBytes() int {
 	size := len(c.Status) + len(c.Bools) + 4*len(c.Int32s) + 8*len(c.Int64s) + 4*len(c.Floats) + 8*len(c.Doubles) + 8*len(c.Offsets) + len(c.Data)

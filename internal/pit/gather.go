@@ -1,0 +1,183 @@
+package pit
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/twofold-ml/twofold/internal/fault"
+	"github.com/twofold-ml/twofold/internal/feature"
+)
+
+// byFragment sorts items by position and returns where in items each fragment's share ends, given the position of an item. Shares are sorted
+// by the caller, one by one, with sortShare: in parallel, where it matters.
+func byFragment[T any](h *history, items []T, position func(T) int64) (grouped []T, ends []int) {
+	ends = make([]int, len(h.fragments))
+	if len(h.fragments) == 1 {
+		ends[0] = len(items)
+		return items, ends
+	}
+	fragments := make([]int32, len(items))
+	for i, item := range items {
+		f := h.fragmentOf(position(item))
+		fragments[i] = int32(f)
+		ends[f]++
+	}
+	next := 0
+	for f, count := range ends {
+		ends[f] = next
+		next += count
+	}
+	grouped = make([]T, len(items))
+	for i, item := range items {
+		f := fragments[i]
+		grouped[ends[f]] = item
+		ends[f]++
+	}
+	return grouped, ends
+}
+
+// gatherer reads the feature values of a view's winners into one column a feature, in the order of their positions.
+type gatherer struct {
+	scan     *viewScan
+	features []int
+
+	// heads by fragment, and where each fragment's end. See viewScan.resolve.
+	heads []int32
+	ends  []int
+	// winnerOf is the winner (its place in columns and events) of each slot, absent for none.
+	winnerOf []int32
+	events   []feature.EventTime
+	columns  []*feature.Column
+}
+
+func newGatherer(scan *viewScan, features []int, heads []int32) *gatherer {
+	g := &gatherer{
+		scan:     scan,
+		features: features,
+		winnerOf: make([]int32, len(scan.best)),
+		events:   make([]feature.EventTime, len(heads)),
+	}
+	g.heads, g.ends = byFragment(scan.history, heads, func(slot int32) int64 { return scan.best[slot].position })
+	g.columns = g.newColumns(len(heads))
+	return g
+}
+
+func (g *gatherer) newColumns(rows int) []*feature.Column {
+	columns := make([]*feature.Column, len(g.features))
+	for i, f := range g.features {
+		columns[i] = feature.NewColumn(g.scan.history.view.Features[f].Type, rows)
+	}
+	return columns
+}
+
+// run gathers fragment by fragment, several at once. Values join the columns in the order of the fragments: the first of
+// those being read goes straight into the columns, the others wait in columns of their own, so no more than one a worker waits.
+func (g *gatherer) run(ctx context.Context, p *pool) error {
+	var shares []int
+	for f := range g.ends {
+		if from, to := g.share(f); from < to {
+			shares = append(shares, f)
+		}
+	}
+	turns := make([]chan struct{}, len(shares)+1)
+	for i := range turns {
+		turns[i] = make(chan struct{})
+	}
+	close(turns[0])
+	err := p.each(ctx, len(shares), func(ctx context.Context, i int) error {
+		return g.fragment(ctx, shares[i], turns[i], turns[i+1])
+	})
+	if err != nil {
+		return err
+	}
+	g.spread()
+	return nil
+}
+
+// share returns the range in heads that belongs to a fragment.
+func (g *gatherer) share(fragment int) (from, to int) {
+	if fragment > 0 {
+		from = g.ends[fragment-1]
+	}
+	return from, g.ends[fragment]
+}
+
+// fragment gathers the winners of one fragment, once turn is closed; then it closes next.
+func (g *gatherer) fragment(ctx context.Context, f int, turn <-chan struct{}, next chan<- struct{}) error {
+	rows := g.rank(f)
+	if len(g.features) == 0 {
+		return nil
+	}
+	fragment := g.scan.history.fragments[f]
+	select {
+	case <-turn:
+		if err := gatherRows(ctx, fragment, rows, g.features, g.columns); err != nil {
+			return err
+		}
+	default:
+		columns := g.newColumns(len(rows))
+		if err := gatherRows(ctx, fragment, rows, g.features, columns); err != nil {
+			return err
+		}
+		select {
+		case <-turn:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		for i, c := range columns {
+			g.columns[i].AppendColumn(c)
+		}
+	}
+	close(next)
+	return nil
+}
+
+// rank sorts a fragment's winners by position, numbers them, and returns their rows in the fragment.
+func (g *gatherer) rank(f int) []int64 {
+	from, to := g.share(f)
+	heads, best := g.heads[from:to], g.scan.best
+	slices.SortFunc(heads, func(a, b int32) int { return cmp.Compare(best[a].position, best[b].position) })
+	rows := make([]int64, len(heads))
+	for i, slot := range heads {
+		rows[i] = best[slot].position - g.scan.history.starts[f]
+		g.winnerOf[slot] = int32(from + i)
+		g.events[from+i] = best[slot].event
+	}
+	return rows
+}
+
+// spread gives the number of each winner, known at the first slot that it wins, to the slots that follow.
+func (g *gatherer) spread() {
+	last := int64(-1)
+	for slot := range g.scan.best {
+		position := g.scan.best[slot].position
+		switch {
+		case position < 0:
+			g.winnerOf[slot] = absent
+		case position == last:
+			g.winnerOf[slot] = g.winnerOf[slot-1]
+		}
+		last = position
+	}
+}
+
+// gatherRows calls Gather and refuses an answer that breaks its contract.
+func gatherRows(ctx context.Context, f Fragment, rows []int64, features []int, dst []*feature.Column) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	before := 0
+	if len(dst) > 0 {
+		before = dst[0].Len()
+	}
+	if err := f.Gather(ctx, rows, features, dst); err != nil {
+		return err
+	}
+	for i, c := range dst {
+		if got := c.Len() - before; got != len(rows) || len(c.Status) != c.Len() {
+			return fault.New(fault.Internal, "the source gives %d values of feature %d for %d rows", got, features[i], len(rows))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,190 @@
+package pit
+
+import (
+	"context"
+	"math"
+	"slices"
+	"sync"
+
+	"github.com/twofold-ml/twofold/internal/fault"
+	"github.com/twofold-ml/twofold/internal/feature"
+)
+
+// history is the part of one view's source that a call reads. Its rows are numbered in canonical order, from 0: the
+// position of a row.
+type history struct {
+	view      *feature.View
+	fragments []Fragment
+	// Fragment i has the positions from starts[i] to starts[i+1].
+	starts []int64
+	pruned int64
+}
+
+func openHistory(ctx context.Context, view *feature.View, source Source, within feature.TimeRange) (*history, error) {
+	fragments, pruned, err := source.Fragments(ctx, within)
+	if err != nil {
+		return nil, err
+	}
+	h := &history{view: view, fragments: fragments, pruned: pruned}
+	h.starts = make([]int64, 1, len(h.fragments)+1)
+	for i, f := range h.fragments {
+		start, rows := h.starts[i], f.NumRows()
+		if rows < 0 || rows > math.MaxInt64-start {
+			return nil, fault.New(fault.Corrupt, "fragment %d says that it has %d rows", i, rows)
+		}
+		h.starts = append(h.starts, start+rows)
+	}
+	return h, nil
+}
+
+// fragmentOf returns the fragment of a position.
+func (h *history) fragmentOf(position int64) int {
+	// The first fragment that ends after the position; empty ones end before it.
+	i, _ := slices.BinarySearch(h.starts[1:], position+1)
+	return i
+}
+
+// visitor handles one batch of keys; first is the position of its first row.
+type visitor func(s *scratch, first int64, batch feature.KeyBatch) error
+
+// scan streams the keys of all fragments, several at once.
+func (h *history) scan(ctx context.Context, p *pool, visit visitor) error {
+	free := sync.Pool{New: func() any { return new(scratch) }}
+	return p.each(ctx, len(h.fragments), func(ctx context.Context, i int) error {
+		s := free.Get().(*scratch)
+		defer free.Put(s)
+		return h.scanFragment(ctx, i, s, visit)
+	})
+}
+
+func (h *history) scanFragment(ctx context.Context, i int, s *scratch, visit visitor) error {
+	position, end := h.starts[i], h.starts[i+1]
+	if position == end {
+		return nil
+	}
+	err := h.fragments[i].Keys(ctx, func(batch feature.KeyBatch) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := h.check(batch); err != nil {
+			return err
+		}
+		if int64(batch.Len()) > end-position {
+			return fault.New(fault.Corrupt, "fragment %d has more than the %d rows that it says it has", i, end-h.starts[i])
+		}
+		first := position
+		position += int64(batch.Len())
+		return visit(s, first, batch)
+	})
+	if err != nil {
+		return err
+	}
+	if position != end {
+		return fault.New(fault.Corrupt, "fragment %d has %d rows and says that it has %d", i, position-h.starts[i], end-h.starts[i])
+	}
+	return nil
+}
+
+// check refuses a batch that does not have the shape that the view promises.
+func (h *history) check(batch feature.KeyBatch) error {
+	keys := h.view.Entity.Keys
+	if len(batch.Keys) != len(keys) {
+		return fault.New(fault.Internal, "the source gives %d key columns; entity %q has %d", len(batch.Keys), h.view.Entity.Name, len(keys))
+	}
+	for i, key := range batch.Keys {
+		if err := checkColumn(key, keys[i].Type, batch.Len(), keys[i].Name); err != nil {
+			return err
+		}
+	}
+	if err := checkColumn(batch.EventTimes, feature.Timestamp, batch.Len(), "event time"); err != nil {
+		return err
+	}
+	if batch.CreatedTimes == nil {
+		return nil
+	}
+	return checkColumn(batch.CreatedTimes, feature.Timestamp, batch.Len(), "created time")
+}
+
+func checkColumn(c *feature.Column, want feature.Type, rows int, name string) error {
+	if c.Type != want {
+		return fault.New(fault.Internal, "the source gives column %q as %v; it must be %v", name, c.Type, want)
+	}
+	if c.Len() != rows || len(c.Status) != rows {
+		return fault.New(fault.Internal, "the source gives column %q with %d values and %d statuses in a batch of %d rows", name, c.Len(), len(c.Status), rows)
+	}
+	return nil
+}
+
+// scratch is what one worker needs to look up the rows of a batch. It is reused from batch to batch.
+type scratch struct {
+	// rows of the batch that are still in play, ascending; later their keys and the numbers of these.
+	rows    []int32
+	keys    keyRows
+	numbers []int32
+}
+
+// selectComplete sets rows to those of the batch without a null in the keys or in the times that are needed.
+func (s *scratch) selectComplete(batch feature.KeyBatch, needCreated bool) {
+	s.rows = slices.Grow(s.rows[:0], batch.Len())
+	for i, status := range batch.EventTimes.Status {
+		if status == feature.Present {
+			s.rows = append(s.rows, int32(i))
+		}
+	}
+	for _, key := range batch.Keys {
+		s.keepPresent(key.Status)
+	}
+	switch {
+	case needCreated && batch.CreatedTimes == nil:
+		s.rows = s.rows[:0]
+	case needCreated:
+		s.keepPresent(batch.CreatedTimes.Status)
+	}
+}
+
+func (s *scratch) keepPresent(status []feature.Status) {
+	kept := s.rows[:0]
+	for _, row := range s.rows {
+		if status[row] == feature.Present {
+			kept = append(kept, row)
+		}
+	}
+	s.rows = kept
+}
+
+// loadKeys reads the keys of the selected rows and makes room for their numbers.
+func (s *scratch) loadKeys(h *hasher, batch feature.KeyBatch) {
+	s.keys.load(h, batch.Keys, s.rows)
+	s.numbers = slices.Grow(s.numbers[:0], len(s.rows))[:len(s.rows)]
+}
+
+// createdTime returns the created time of row i of a batch, NoCreatedTime where there is none.
+func createdTime(created *feature.Column, i int32) feature.CreatedTime {
+	if created == nil || created.Status[i] != feature.Present {
+		return feature.NoCreatedTime
+	}
+	return feature.CreatedTime(created.Int64s[i])
+}
+
+// candidate is the newest row seen so far: for one slot of a join, or one entity of Latest. Its zero value is not used: noCandidate is.
+type candidate struct {
+	event   feature.EventTime
+	created feature.CreatedTime
+	// position in the history, −1 for no row.
+	position int64
+}
+
+// noCandidate orders before every row.
+var noCandidate = candidate{math.MinInt64, math.MinInt64, -1}
+
+// before is the order that decides every join: by event time, then created time, then position. It is total, since no two
+// rows share a position, so the greatest row does not depend on the order in which rows are met.
+func (c *candidate) before(o *candidate) bool {
+	if c.event != o.event {
+		return c.event < o.event
+	}
+	if c.created != o.created {
+		return c.created < o.created
+	}
+	return c.position < o.position
+}

@@ -1,0 +1,173 @@
+package pit_test
+
+import (
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/twofold-ml/twofold/internal/fault"
+	"github.com/twofold-ml/twofold/internal/feature"
+	"github.com/twofold-ml/twofold/internal/pit"
+)
+
+// oracleLatest returns the newest usable row of each entity, ascending, and what Latest should count in the whole table.
+func oracleLatest(t *table, o pit.LatestOptions) (winners []int, stats pit.LatestStats) {
+	newest := map[string]int{}
+	for row, id := range identities(t.keys) {
+		stats.RowsRead++
+		switch {
+		case id == "" || !t.events.IsPresent(row):
+			stats.RowsNull++
+			continue
+		case t.events.Int64s[row] > int64(o.AsOf):
+			stats.RowsFuture++
+			continue
+		case !usable(t, row, int64(o.AsOf), o.MaxAge, false):
+			stats.RowsOld++
+			continue
+		}
+		if best, ok := newest[id]; !ok || !newer(t, best, row) {
+			newest[id] = row
+		}
+	}
+	stats.Entities = int64(len(newest))
+	for row, id := range identities(t.keys) {
+		if best, ok := newest[id]; ok && best == row {
+			winners = append(winners, row)
+		}
+	}
+	return winners, stats
+}
+
+func TestLatestEqualsOracle(t *testing.T) {
+	eachCase(t, 2000, func(t *testing.T, r *rand.Rand) {
+		keys := []feature.Key{{Name: "a", Type: keyTypes[r.IntN(4)]}, {Name: "b", Type: keyTypes[r.IntN(4)]}, {Name: "c", Type: keyTypes[r.IntN(4)]}}
+		view := newView("v", keys[:1+r.IntN(3)], randomFeatures(r, 3), r.IntN(2) == 0)
+		moment := moments(r)
+		rows := randomTable(r, view, r.IntN(80), 1+r.IntN(6), moment)
+		options := pit.LatestOptions{AsOf: feature.AsOf(moment()), MaxAge: randomTTL(r), Workers: r.IntN(4)}
+		source := fragmented(r, rows)
+		w, err := pit.Latest(t.Context(), view, source, options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, _ := oracleLatest(rows, options)
+		batchSize, features := 1+r.IntN(9), r.Perm(3)[:r.IntN(4)]
+		checkWinners(t, w, rows, want, batchSize, features)
+		checkWinners(t, w, rows, want, 0, features)
+		checkLatestStats(t, w.Stats(), source, view, options)
+	})
+}
+
+// checkWinners reads the winners and compares them with the rows of the table that should win.
+func checkWinners(t *testing.T, w *pit.Winners, rows *table, want []int, batchSize int, features []int) {
+	t.Helper()
+	expected := &table{keys: rows.keys, events: rows.events, created: rows.created, features: pick(rows.features, features)}
+	next := 0
+	err := w.Batches(t.Context(), batchSize, features, func(b pit.WinnerBatch) error {
+		if b.Len() == 0 || (batchSize > 0 && b.Len() > batchSize) {
+			t.Fatalf("a batch of %d rows, at most %d asked for", b.Len(), batchSize)
+		}
+		got := &table{keys: b.Keys, events: b.EventTimes, features: b.Features}
+		for i := range b.Len() {
+			if next == len(want) {
+				t.Fatalf("more than the %d winners expected", len(want))
+			}
+			if d := cmp.Diff(rowOf(expected, want[next]), rowOf(got, i)); d != "" {
+				t.Fatalf("winner %d, row %d (-want +got):\n%s", next, want[next], d)
+			}
+			created := int64(feature.NoCreatedTime)
+			if rows.created != nil {
+				created = createdOf(rows, want[next])
+			}
+			if !b.CreatedTimes.IsPresent(i) || b.CreatedTimes.Int64s[i] != created {
+				t.Fatalf("winner %d: created time %v, want %d", next, b.CreatedTimes.ValueAt(i), created)
+			}
+			next++
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next != len(want) {
+		t.Fatalf("%d winners, want %d", next, len(want))
+	}
+}
+
+// rowOf copies one row of keys, event time and features as columns, so that NaN compares by its bits.
+func rowOf(t *table, row int) []*feature.Column {
+	one := *t
+	one.created = nil
+	return one.slice(row, row+1).columns()
+}
+
+func checkLatestStats(t *testing.T, got pit.LatestStats, s *memorySource, view *feature.View, o pit.LatestOptions) {
+	t.Helper()
+	want := pit.LatestStats{Entities: got.Entities}
+	for _, f := range s.fragments {
+		want.RowsPruned += f.NumRows()
+	}
+	for _, f := range *s.opened.Load() {
+		_, part := oracleLatest(f.(*memoryFragment).table, o)
+		want.RowsRead += part.RowsRead
+		want.RowsPruned -= part.RowsRead
+		want.RowsNull += part.RowsNull
+		want.RowsFuture += part.RowsFuture
+		want.RowsOld += part.RowsOld
+	}
+	if got != want {
+		t.Errorf("stats of %s: got %+v, want %+v", view.Name, got, want)
+	}
+}
+
+func TestLatestManyEntities(t *testing.T) {
+	view := newView("v", []feature.Key{{Name: "id", Type: feature.String}, {Name: "n", Type: feature.Int32}},
+		[]feature.Feature{{Name: "f", Type: feature.Int64}}, false)
+	rows := newTable(view)
+	for i := range 30000 {
+		rows.keys[0].AppendString(strings.Repeat("k", i%3))
+		rows.keys[1].AppendInt32(int32(i % 10000))
+		rows.events.AppendInt64(int64(i))
+		rows.features[0].AppendInt64(int64(i))
+	}
+	source := &memorySource{}
+	for from := 0; from < rows.rows(); from += 3000 {
+		source.fragments = append(source.fragments, &memoryFragment{rows.slice(from, from+3000), 700})
+	}
+	o := pit.LatestOptions{AsOf: 25000, Workers: 4}
+	w, err := pit.Latest(t.Context(), view, source, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, stats := oracleLatest(rows, o)
+	if w.Stats().Entities != stats.Entities || stats.Entities < 20000 {
+		t.Fatalf("%d entities, want %d", w.Stats().Entities, stats.Entities)
+	}
+	checkWinners(t, w, rows, want, 1000, []int{0})
+}
+
+func TestLatestYieldErrorEnds(t *testing.T) {
+	view, source := smallSource()
+	w, err := pit.Latest(t.Context(), view, source, pit.LatestOptions{AsOf: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := errors.New("stop")
+	calls := 0
+	err = w.Batches(t.Context(), 1, []int{0}, func(pit.WinnerBatch) error { calls++; return stop })
+	if err != stop || calls != 1 {
+		t.Fatalf("error %v after %d calls", err, calls)
+	}
+}
+
+func TestLatestRefusesNegativeAge(t *testing.T) {
+	view, source := smallSource()
+	_, err := pit.Latest(t.Context(), view, source, pit.LatestOptions{MaxAge: -1})
+	if fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), `feature view "small"`) {
+		t.Fatalf("got %v", err)
+	}
+}

@@ -1,0 +1,156 @@
+package pit_test
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/twofold-ml/twofold/internal/feature"
+	"github.com/twofold-ml/twofold/internal/pit"
+)
+
+// table is feature rows in memory.
+type table struct {
+	keys []*feature.Column
+	// created is nil where the table has no created time.
+	events, created *feature.Column
+	features        []*feature.Column
+}
+
+func newTable(view *feature.View) *table {
+	t := &table{events: feature.NewColumn(feature.Timestamp, 0)}
+	if view.Source.CreatedTimeColumn != "" {
+		t.created = feature.NewColumn(feature.Timestamp, 0)
+	}
+	for _, key := range view.Entity.Keys {
+		t.keys = append(t.keys, feature.NewColumn(key.Type, 0))
+	}
+	for _, f := range view.Features {
+		t.features = append(t.features, feature.NewColumn(f.Type, 0))
+	}
+	return t
+}
+
+func (t *table) rows() int { return t.events.Len() }
+
+// columns returns all columns in a fixed order.
+func (t *table) columns() []*feature.Column {
+	all := append(append([]*feature.Column{}, t.keys...), t.events)
+	if t.created != nil {
+		all = append(all, t.created)
+	}
+	return append(all, t.features...)
+}
+
+// slice returns a copy of the rows from to to.
+func (t *table) slice(from, to int) *table {
+	places := make([]int, 0, to-from)
+	for i := from; i < to; i++ {
+		places = append(places, i)
+	}
+	part := func(c *feature.Column) *feature.Column {
+		if c == nil {
+			return nil
+		}
+		d := feature.NewColumn(c.Type, len(places))
+		d.Take(c, places, feature.Null)
+		return d
+	}
+	s := &table{events: part(t.events), created: part(t.created)}
+	for _, c := range t.keys {
+		s.keys = append(s.keys, part(c))
+	}
+	for _, c := range t.features {
+		s.features = append(s.features, part(c))
+	}
+	return s
+}
+
+// memorySource is a source of tables in memory. It leaves out every fragment that it may leave out, to show that the range
+// asked for is wide enough.
+type memorySource struct {
+	fragments []*memoryFragment
+	// opened is the fragments that the last call of Fragments gave.
+	opened atomic.Pointer[[]pit.Fragment]
+}
+
+func (s *memorySource) Fragments(ctx context.Context, within feature.TimeRange) ([]pit.Fragment, int64, error) {
+	var fragments []pit.Fragment
+	var pruned int64
+	for _, f := range s.fragments {
+		if f.mayHold(within) {
+			fragments = append(fragments, f)
+		} else {
+			pruned += f.NumRows()
+		}
+	}
+	s.opened.Store(&fragments)
+	return fragments, pruned, ctx.Err()
+}
+
+// memoryFragment is a table read in batches.
+type memoryFragment struct {
+	*table
+	batch int
+}
+
+func (f *memoryFragment) mayHold(within feature.TimeRange) bool {
+	for i := range f.rows() {
+		if f.events.IsPresent(i) {
+			if t := feature.EventTime(f.events.Int64s[i]); t >= within.Min && t <= within.Max {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (f *memoryFragment) NumRows() int64 { return int64(f.rows()) }
+
+func (f *memoryFragment) Keys(_ context.Context, yield func(feature.KeyBatch) error) error {
+	var err error
+	for from := 0; from < f.rows() && err == nil; from += f.batch {
+		part := f.slice(from, min(from+f.batch, f.rows()))
+		err = yield(feature.KeyBatch{Keys: part.keys, EventTimes: part.events, CreatedTimes: part.created})
+		// The batch is no longer valid: make sure that nobody looks at it again.
+		for _, c := range part.columns() {
+			scribble(c)
+		}
+	}
+	return err
+}
+
+func scribble(c *feature.Column) {
+	for i := range c.Int64s {
+		c.Int64s[i] = -77
+	}
+	for i := range c.Int32s {
+		c.Int32s[i] = -77
+	}
+	for i := range c.Data {
+		c.Data[i] = 0xEE
+	}
+}
+
+func (f *memoryFragment) Gather(_ context.Context, rows []int64, columns []int, dst []*feature.Column) error {
+	last := int64(-1)
+	for _, row := range rows {
+		if row <= last {
+			panic("rows are not ascending and distinct")
+		}
+		last = row
+		for i, c := range columns {
+			dst[i].AppendFrom(f.features[c], int(row))
+		}
+	}
+	return nil
+}
+
+// newView returns a view of a new entity with the given keys.
+func newView(name string, keys []feature.Key, features []feature.Feature, created bool) *feature.View {
+	view := &feature.View{Name: name, Entity: &feature.Entity{Name: name + "_entity", Keys: keys}, Features: features}
+	view.Source.EventTimeColumn = "event_time"
+	if created {
+		view.Source.CreatedTimeColumn = "created_time"
+	}
+	return view
+}

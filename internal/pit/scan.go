@@ -1,0 +1,137 @@
+package pit
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/twofold-ml/twofold/internal/feature"
+)
+
+// viewScan finds, for each slot of an index, the newest row of one view among those that come to that slot first.
+//
+// A row is known from a moment on: from its event time, or, with the created-time cutoff, from the later of its event time and its created
+// time. A slot of time T may use exactly the rows known by T. The scan offers each row only to the first slot of its group that may
+// use it; then the rows that slot s may use are those offered to the slots of the group up to s, and the newest of them is the
+// greatest candidate of those slots (viewScan.resolve). This holds for any rule of when a row is known, so the cutoff needs no other algorithm.
+//
+// The ttl comes last: the winner of a slot has the greatest event time of all rows that the slot may use, so if the winner is expired, all of them are.
+// For the same reason a row that is expired at its first slot may be dropped at once: it is expired at every later slot too, and where it would have won,
+// the row that wins in its stead is no newer, so it is expired as well.
+type viewScan struct {
+	index   *index
+	history *history
+	ttl     feature.TTL
+	cutoff  bool
+
+	best []candidate
+	// locks guard best, slot s by locks[s % len]; nil where there is only one writer. Sharing one array keeps the memory of a scan
+	// independent of the number of workers.
+	locks *[lockStripes]paddedMutex
+
+	rowsRead, rowsNull atomic.Int64
+}
+
+const lockStripes = 512
+
+// paddedMutex fills a cache line, so that neighbours do not slow each other down.
+type paddedMutex struct {
+	sync.Mutex
+	_ [56]byte
+}
+
+func (v *viewScan) run(ctx context.Context, p *pool) error {
+	v.best = make([]candidate, v.index.slots())
+	for i := range v.best {
+		v.best[i] = noCandidate
+	}
+	if p.size() > 1 && len(v.history.fragments) > 1 {
+		v.locks = new([lockStripes]paddedMutex)
+	}
+	return v.history.scan(ctx, p, v.visit)
+}
+
+func (v *viewScan) visit(s *scratch, first int64, batch feature.KeyBatch) error {
+	s.selectComplete(batch, v.cutoff)
+	v.rowsRead.Add(int64(batch.Len()))
+	v.rowsNull.Add(int64(batch.Len() - len(s.rows)))
+	v.keepUsable(s, batch)
+	if len(s.rows) == 0 {
+		return nil
+	}
+	s.loadKeys(&v.index.hasher, batch)
+	v.index.groups.find(&s.keys, s.numbers)
+	v.offer(s, first, batch)
+	return nil
+}
+
+// keepUsable drops the rows that no slot can use, whatever their key.
+func (v *viewScan) keepUsable(s *scratch, batch feature.KeyBatch) {
+	events := batch.EventTimes.Int64s
+	oldest, latest := int64(earliest(v.index.min, v.ttl)), int64(v.index.max)
+	kept := s.rows[:0]
+	for _, row := range s.rows {
+		if event := events[row]; event >= oldest && event <= latest {
+			kept = append(kept, row)
+		}
+	}
+	s.rows = kept
+}
+
+// offer offers the selected rows, whose groups are found, to their slots.
+func (v *viewScan) offer(s *scratch, first int64, batch feature.KeyBatch) {
+	x, events := v.index, batch.EventTimes.Int64s
+	for i, row := range s.rows {
+		group := s.numbers[i]
+		if group == absent {
+			continue
+		}
+		event := events[row]
+		created := createdTime(batch.CreatedTimes, row)
+		known := event
+		if v.cutoff {
+			known = max(event, int64(created))
+		}
+		end := x.starts[group+1]
+		slot := x.firstAtOrAfter(x.starts[group], end, known)
+		if slot == end || v.ttl.Expired(feature.EventTime(event), x.times[slot]) {
+			continue
+		}
+		v.update(slot, candidate{feature.EventTime(event), created, first + int64(row)})
+	}
+}
+
+func (v *viewScan) update(slot int32, c candidate) {
+	if v.locks != nil {
+		lock := &v.locks[slot%lockStripes]
+		lock.Lock()
+		defer lock.Unlock()
+	}
+	if v.best[slot].before(&c) {
+		v.best[slot] = c
+	}
+}
+
+// resolve turns best, in place, into the row that each slot gets: noCandidate where there is none within the ttl.
+// It returns, for each distinct winner, the first slot that it wins.
+func (v *viewScan) resolve() (heads []int32) {
+	x := v.index
+	for g := range x.groups.count {
+		newest, won := noCandidate, noCandidate
+		for slot := x.starts[g]; slot < x.starts[g+1]; slot++ {
+			if newest.before(&v.best[slot]) {
+				newest = v.best[slot]
+			}
+			v.best[slot] = newest
+			switch {
+			case newest.position < 0:
+			case v.ttl.Expired(newest.event, x.times[slot]):
+				v.best[slot] = noCandidate
+			case newest.position != won.position:
+				won = newest
+				heads = append(heads, slot)
+			}
+		}
+	}
+	return heads
+}
