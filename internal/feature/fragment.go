@@ -1,0 +1,16 @@
+package feature
+
+import "context"
+
+// Fragment is a part of a source, for example one row group of one file. Its methods may be called by several
+// goroutines at once, and more than once; each time they give the same rows.
+type Fragment interface {
+	// NumRows is the number of rows, null keys included.
+	NumRows() int64
+	// Keys streams the keys and times of all rows in row order, in batches of bounded size. A batch is valid only until
+	// yield returns; an error of yield ends the stream and is returned.
+	Keys(ctx context.Context, yield func(KeyBatch) error) error
+	// Gather appends, to dst[i], feature columns[i] (an index in View.Features) of the given rows: their
+	// positions in the fragment, ascending and distinct. Nothing else is appended, whatever the error.
+	Gather(ctx context.Context, rows []int64, columns []int, dst []*Column) error
+}
