@@ -67,9 +67,10 @@ type S3 struct {
 
 // OnlineStore is where the freshest rows are kept: Redis, or a store embedded in the process.
 type OnlineStore struct {
-	// URL of Redis: redis://[user:password@]host:6379[/db], rediss:// for TLS. Defaults to none, so that the embedded store is used.
+	// URL of Redis: redis://[user:password@]host:6379[/db], redis+sentinel://host:26379,…/master or redis+cluster://host:6379,…, each with
+	// rediss for TLS. Defaults to none, so that the embedded store is used.
 	Redis SecretURL `yaml:"redis" env:"ONLINE_STORE_REDIS"`
-	// What every key in Redis starts with, so that several deployments can share one Redis. Defaults to twofold.
+	// What every key in Redis starts with, so that several deployments can share one Redis. Defaults to tf.
 	RedisKeyPrefix string `yaml:"redis_key_prefix"`
 	// Folder of the embedded store, made where it is missing; used only without redis. One process at a time may open it. Defaults
 	// to ./twofold-data.
@@ -97,7 +98,7 @@ func Defaults() Config {
 	return Config{
 		OfflineStorePath:    ".",
 		S3:                  S3{PathStyle: Auto},
-		OnlineStore:         OnlineStore{RedisKeyPrefix: "twofold", Path: "./twofold-data"},
+		OnlineStore:         OnlineStore{RedisKeyPrefix: "tf", Path: "./twofold-data"},
 		FeatureSyncInterval: 300 * time.Second,
 		SyncInProcess:       Auto,
 		GRPCAddress:         ":7070",

@@ -185,7 +185,9 @@ func TestErrorsNameSettingSourceAndMend(t *testing.T) {
 		{name: "token alone", env: []string{"TWOFOLD_S3_SESSION_TOKEN=t"}, want: "it goes with s3.access_key_id"},
 		{name: "redis scheme", env: []string{"ONLINE_STORE_REDIS=http://:hunter2@h"}, want: "online_store.redis (env ONLINE_STORE_REDIS): its scheme is neither redis:// nor rediss://"},
 		{name: "redis no host", env: []string{"ONLINE_STORE_REDIS=redis://"}, want: "it names no host"},
-		{name: "redis no URL", env: []string{"ONLINE_STORE_REDIS=redis://u:hunter2%@h"}, want: "it is not a URL"},
+		{name: "redis no URL", env: []string{"ONLINE_STORE_REDIS=hunter2"}, want: "it is not a URL"},
+		{name: "redis unknown kind", env: []string{"ONLINE_STORE_REDIS=redis+x://u:hunter2@h"}, want: "its scheme is neither"},
+		{name: "redis user no host", env: []string{"ONLINE_STORE_REDIS=redis://u:hunter2@/0"}, want: "it names no host"},
 		{name: "prefix", args: []string{"--online-store-redis-key-prefix={a}"}, want: "would change the cluster slot"},
 		{name: "prefix empty", args: []string{"--online-store-redis-key-prefix="}, want: "it is empty"},
 		{name: "no store", args: []string{"--online-store-path="}, want: "online_store.redis too"},
@@ -241,6 +243,8 @@ func TestSecretsNeverPrint(t *testing.T) {
 	secrets := []any{
 		config.NewSecret("hunter2"), config.NewSecretURL("redis://u:hunter2@h:6379/0?master_password=hunter2"), config.NewSecretURL("hunter2"),
 		config.NewSecretURL("redis:hunter2"), config.NewSecretURL("redis://:hunter2@h"), config.NewSecretURL("re dis://u:hunter2@h"),
+		config.NewSecretURL("redis://u:a/b?c@hunter2@h"), config.NewSecretURL("redis://u:%hunter2@h"), config.NewSecretURL("u:hunter2@h://x"),
+		config.NewSecretURL("redis+sentinel://u:hunter2@h:1,g:2/master?sentinel_password=hunter2&db=1"),
 		struct{ Key config.Secret }{config.NewSecret("hunter2")},
 	}
 	for _, s := range secrets {
@@ -261,6 +265,7 @@ func TestSecretsNeverPrint(t *testing.T) {
 		require.NotContains(t, log.String(), "hunter2")
 	}
 	require.Equal(t, "redis://u:***@h:6379/0?master_password=***", secrets[1].(config.SecretURL).String())
+	require.Equal(t, "redis+sentinel://u:***@h:1,g:2/master?sentinel_password=***&db=1", secrets[len(secrets)-2].(config.SecretURL).String())
 	require.Empty(t, config.Secret{}.String())
 	require.Empty(t, config.SecretURL{}.String())
 }

@@ -95,19 +95,21 @@ func checkPair(idEmpty, secretEmpty bool, other string) error {
 	return nil
 }
 
-// checkRedis checks the form only, and prints no part of a URL that it could not take apart.
+// checkRedis checks the form only, and prints no part of the URL. The store itself checks the rest.
 func checkRedis(u SecretURL) error {
 	if u.IsZero() {
 		return nil
 	}
-	parsed, err := url.Parse(u.Reveal())
-	if err != nil {
-		return errors.New("it is not a URL; write redis://[user:password@]host:6379[/db], with % escapes for special characters of the password")
+	scheme, rest, ok := strings.Cut(u.Reveal(), "://")
+	if !ok {
+		return errors.New("it is not a URL; write for example redis://localhost:6379")
 	}
-	if !slices.Contains([]string{"redis", "rediss"}, parsed.Scheme) {
-		return errors.New("its scheme is neither redis:// nor rediss:// (TLS); write for example redis://localhost:6379")
+	secure, kind, _ := strings.Cut(scheme, "+")
+	if !slices.Contains([]string{"redis", "rediss"}, secure) || !slices.Contains([]string{"", "sentinel", "cluster"}, kind) {
+		return errors.New("its scheme is neither redis:// nor rediss:// (TLS), nor one of these with +sentinel or +cluster; write for example redis://localhost:6379")
 	}
-	if parsed.Hostname() == "" {
+	host := rest[strings.LastIndexByte(rest, '@')+1:]
+	if host == "" || strings.ContainsRune("/?:", rune(host[0])) {
 		return errors.New("it names no host; write for example redis://localhost:6379")
 	}
 	return nil

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -54,26 +53,28 @@ func (u SecretURL) Reveal() string { return u.text }
 // IsZero reports whether no URL is set.
 func (u SecretURL) IsZero() bool { return u.text == "" }
 
-// String returns the URL with "***" for its password. A text that is no URL is hidden whole.
+// String returns the URL with "***" for its password. A text that is no URL is hidden whole. Where it is not plain what the password
+// is, more is hidden rather than less.
 func (u SecretURL) String() string {
 	if u.text == "" {
 		return ""
 	}
-	parsed, err := url.Parse(u.text)
-	if err != nil || parsed.Host == "" || parsed.Opaque != "" {
+	scheme, rest, ok := strings.Cut(u.text, "://")
+	if !ok || strings.ContainsAny(scheme, ":@/ ") {
 		return hidden
 	}
-	userinfo := ""
-	if parsed.User != nil {
-		userinfo = url.User(parsed.User.Username()).String()
-		if _, ok := parsed.User.Password(); ok {
-			userinfo += ":" + hidden
+	// By the last @, whatever stands before it: an unescaped password may hold any character.
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		user, _, hasPassword := strings.Cut(rest[:at], ":")
+		if hasPassword {
+			user += ":" + hidden
 		}
-		userinfo += "@"
+		rest = user + rest[at:]
 	}
-	parsed.User = nil
-	parsed.RawQuery = hideQuery(parsed.RawQuery)
-	return strings.Replace(parsed.String(), "://", "://"+userinfo, 1)
+	if base, query, ok := strings.Cut(rest, "?"); ok {
+		rest = base + "?" + hideQuery(query)
+	}
+	return scheme + "://" + rest
 }
 
 // hideQuery hides the values of query parameters that are named like secrets.
