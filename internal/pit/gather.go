@@ -9,8 +9,8 @@ import (
 	"github.com/twofold-ml/twofold/internal/feature"
 )
 
-// byFragment sorts items by position and returns where in items each fragment's share ends, given the position of an item. Shares are sorted
-// by the caller, one by one, with sortShare: in parallel, where it matters.
+// byFragment groups items by the fragment of their position and returns where in them the share of each fragment ends. The
+// order within a share is left to sortByPosition, so that shares can be sorted in parallel.
 func byFragment[T any](h *history, items []T, position func(T) int64) (grouped []T, ends []int) {
 	ends = make([]int, len(h.fragments))
 	if len(h.fragments) == 1 {
@@ -37,6 +37,23 @@ func byFragment[T any](h *history, items []T, position func(T) int64) (grouped [
 	return grouped, ends
 }
 
+// sortByPosition sorts items by position. Positions are copied beside the items first: looking them up at each comparison would miss
+// the cache each time.
+func sortByPosition[T any](items []T, position func(T) int64) {
+	type placed struct {
+		position int64
+		item     T
+	}
+	sorted := make([]placed, len(items))
+	for i, item := range items {
+		sorted[i] = placed{position(item), item}
+	}
+	slices.SortFunc(sorted, func(a, b placed) int { return cmp.Compare(a.position, b.position) })
+	for i, p := range sorted {
+		items[i] = p.item
+	}
+}
+
 // gatherer reads the feature values of a view's winners into one column a feature, in the order of their positions.
 type gatherer struct {
 	scan     *viewScan
@@ -58,7 +75,7 @@ func newGatherer(scan *viewScan, features []int, heads []int32) *gatherer {
 		winnerOf: make([]int32, len(scan.best)),
 		events:   make([]feature.EventTime, len(heads)),
 	}
-	g.heads, g.ends = byFragment(scan.history, heads, func(slot int32) int64 { return scan.best[slot].position })
+	g.heads, g.ends = byFragment(scan.history, heads, g.position)
 	g.columns = g.newColumns(len(heads))
 	return g
 }
@@ -137,7 +154,7 @@ func (g *gatherer) fragment(ctx context.Context, f int, turn <-chan struct{}, ne
 func (g *gatherer) rank(f int) []int64 {
 	from, to := g.share(f)
 	heads, best := g.heads[from:to], g.scan.best
-	slices.SortFunc(heads, func(a, b int32) int { return cmp.Compare(best[a].position, best[b].position) })
+	sortByPosition(heads, g.position)
 	rows := make([]int64, len(heads))
 	for i, slot := range heads {
 		rows[i] = best[slot].position - g.scan.history.starts[f]
@@ -146,6 +163,8 @@ func (g *gatherer) rank(f int) []int64 {
 	}
 	return rows
 }
+
+func (g *gatherer) position(slot int32) int64 { return g.scan.best[slot].position }
 
 // spread gives the number of each winner, known at the first slot that it wins, to the slots that follow.
 func (g *gatherer) spread() {

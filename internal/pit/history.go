@@ -158,6 +158,18 @@ func (s *scratch) loadKeys(h *hasher, batch feature.KeyBatch) {
 	s.numbers = slices.Grow(s.numbers[:0], len(s.rows))[:len(s.rows)]
 }
 
+// dropAbsent drops the rows whose key has no number.
+func (s *scratch) dropAbsent() {
+	kept := 0
+	for i, number := range s.numbers {
+		if number != absent {
+			s.rows[kept], s.numbers[kept] = s.rows[i], number
+			kept++
+		}
+	}
+	s.rows, s.numbers = s.rows[:kept], s.numbers[:kept]
+}
+
 // createdTime returns the created time of row i of a batch, NoCreatedTime where there is none.
 func createdTime(created *feature.Column, i int32) feature.CreatedTime {
 	if created == nil || created.Status[i] != feature.Present {

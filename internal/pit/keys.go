@@ -117,35 +117,80 @@ func (t *interner) key(number int32) []byte {
 	return t.data[start:t.ends[number]]
 }
 
+// lookAhead is how many rows are looked up together. Tables are larger than the caches, so most look-ups wait for memory; loops that first
+// load what many rows need, each independent of the others, let the processor wait for all of them at once.
+const lookAhead = 256
+
 // find sets numbers[i] to the number of key i, or absent.
 func (t *interner) find(k *keyRows, numbers []int32) {
-	if t.isInt {
-		t.findInts(k, numbers)
-		return
-	}
-	for i, key := range k.encoded {
-		numbers[i], _ = t.probeBytes(uint32(k.hashes[i]), key)
+	var ahead [lookAhead]bucket
+	mask := uint32(len(t.buckets) - 1)
+	for from := 0; from < len(k.hashes); from += lookAhead {
+		to := min(from+lookAhead, len(k.hashes))
+		for i, hash := range k.hashes[from:to] {
+			ahead[i] = t.buckets[uint32(hash)&mask]
+		}
+		if t.isInt {
+			t.findInts(k, from, to, &ahead, numbers)
+		} else {
+			t.findBytes(k, from, to, &ahead, numbers)
+		}
 	}
 }
 
-func (t *interner) findInts(k *keyRows, numbers []int32) {
-	buckets, ints := t.buckets, t.ints
-	mask := uint32(len(buckets) - 1)
-	for i, key := range k.ints {
-		hash := uint32(k.hashes[i])
-		number := int32(absent)
-		for at := hash & mask; ; at = (at + 1) & mask {
-			b := buckets[at]
-			if b.next == 0 {
-				break
-			}
-			if b.hash == hash && ints[b.next-1] == key {
-				number = b.next - 1
-				break
-			}
+// findInts is find for keys from to to, whose first buckets are loaded.
+func (t *interner) findInts(k *keyRows, from, to int, ahead *[lookAhead]bucket, numbers []int32) {
+	for i := from; i < to; i++ {
+		b, hash, key := ahead[i-from], uint32(k.hashes[i]), k.ints[i]
+		switch {
+		case b.next == 0:
+			numbers[i] = absent
+		case b.hash == hash && t.ints[b.next-1] == key:
+			numbers[i] = b.next - 1
+		default:
+			numbers[i], _ = t.probeInt(hash, key)
 		}
-		numbers[i] = number
 	}
+}
+
+func (t *interner) findBytes(k *keyRows, from, to int, ahead *[lookAhead]bucket, numbers []int32) {
+	for i := from; i < to; i++ {
+		b, hash, key := ahead[i-from], uint32(k.hashes[i]), k.encoded[i]
+		switch {
+		case b.next == 0:
+			numbers[i] = absent
+		case b.hash == hash && bytes.Equal(t.key(b.next-1), key):
+			numbers[i] = b.next - 1
+		default:
+			numbers[i], _ = t.probeBytes(hash, key)
+		}
+	}
+}
+
+// internAll returns the numbers of at most lookAhead keys, given by their places in k.
+func (t *interner) internAll(k *keyRows, places []int32) (numbers [lookAhead]int32) {
+	var ahead [lookAhead]bucket
+	mask := uint32(len(t.buckets) - 1)
+	for i, place := range places {
+		ahead[i] = t.buckets[uint32(k.hashes[place])&mask]
+	}
+	for i, place := range places {
+		// A bucket loaded ahead may be empty that is no longer so, but what it holds stays true: keys keep their numbers.
+		if b := ahead[i]; b.next != 0 && b.hash == uint32(k.hashes[place]) && t.holds(b.next-1, k, int(place)) {
+			numbers[i] = b.next - 1
+		} else {
+			numbers[i] = t.intern(k, int(place))
+		}
+	}
+	return numbers
+}
+
+// holds reports whether number is that of key i.
+func (t *interner) holds(number int32, k *keyRows, i int) bool {
+	if t.isInt {
+		return t.ints[number] == k.ints[i]
+	}
+	return bytes.Equal(t.key(number), k.encoded[i])
 }
 
 // probeInt returns the number of a key, or absent and the bucket where it would be.

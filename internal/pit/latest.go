@@ -1,7 +1,6 @@
 package pit
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -158,14 +157,22 @@ func (l *latestScan) offer(s *scratch, first int64, batch feature.KeyBatch) {
 func (h *shard) offer(s *scratch, rows []int32, first int64, batch feature.KeyBatch) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, i := range rows {
+	for rows := range slices.Chunk(rows, lookAhead) {
+		h.offerSome(s, rows, first, batch)
+	}
+}
+
+// offerSome offers at most lookAhead rows.
+func (h *shard) offerSome(s *scratch, rows []int32, first int64, batch feature.KeyBatch) {
+	numbers := h.entities.internAll(&s.keys, rows)
+	for k, i := range rows {
 		row := s.rows[i]
 		c := candidate{
 			event:    feature.EventTime(batch.EventTimes.Int64s[row]),
 			created:  createdTime(batch.CreatedTimes, row),
 			position: first + int64(row),
 		}
-		number := h.entities.intern(&s.keys, int(i))
+		number := numbers[k]
 		if int(number) == len(h.best) {
 			h.best = append(h.best, c)
 		} else if h.best[number].before(&c) {
@@ -200,6 +207,8 @@ type winnerRef struct {
 
 func (l *latestScan) best(r winnerRef) *candidate { return &l.shards[r.shard].best[r.number] }
 
+func (l *latestScan) position(r winnerRef) int64 { return l.best(r).position }
+
 // Winners are the newest rows that Latest found. They are only read, and may be by several goroutines.
 type Winners struct {
 	scan *latestScan
@@ -216,7 +225,7 @@ func newWinners(l *latestScan) *Winners {
 			w.refs = append(w.refs, winnerRef{int32(i), int32(number)})
 		}
 	}
-	w.refs, w.ends = byFragment(l.history, w.refs, func(r winnerRef) int64 { return l.best(r).position })
+	w.refs, w.ends = byFragment(l.history, w.refs, l.position)
 	w.stats = LatestStats{
 		RowsRead: l.rowsRead.Load(), RowsPruned: l.history.pruned, RowsNull: l.rowsNull.Load(),
 		RowsFuture: l.rowsFuture.Load(), RowsOld: l.rowsOld.Load(), Entities: int64(len(w.refs)),
@@ -235,9 +244,7 @@ func (w *Winners) share(fragment int) []winnerRef {
 
 func (w *Winners) sort(ctx context.Context, p *pool) error {
 	return p.each(ctx, len(w.ends), func(_ context.Context, f int) error {
-		slices.SortFunc(w.share(f), func(a, b winnerRef) int {
-			return cmp.Compare(w.scan.best(a).position, w.scan.best(b).position)
-		})
+		sortByPosition(w.share(f), w.scan.position)
 		return nil
 	})
 }

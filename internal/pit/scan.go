@@ -80,24 +80,51 @@ func (v *viewScan) keepUsable(s *scratch, batch feature.KeyBatch) {
 
 // offer offers the selected rows, whose groups are found, to their slots.
 func (v *viewScan) offer(s *scratch, first int64, batch feature.KeyBatch) {
-	x, events := v.index, batch.EventTimes.Int64s
-	for i, row := range s.rows {
-		group := s.numbers[i]
-		if group == absent {
-			continue
+	s.dropAbsent()
+	var slots [lookAhead]int32
+	for from := 0; from < len(s.rows); from += lookAhead {
+		to := min(from+lookAhead, len(s.rows))
+		rows := s.rows[from:to]
+		v.locate(rows, s.numbers[from:to], batch, slots[:])
+		for i, row := range rows {
+			slot := slots[i]
+			if slot == absent {
+				continue
+			}
+			v.update(slot, candidate{
+				event:    feature.EventTime(batch.EventTimes.Int64s[row]),
+				created:  createdTime(batch.CreatedTimes, row),
+				position: first + int64(row),
+			})
 		}
-		event := events[row]
-		created := createdTime(batch.CreatedTimes, row)
+	}
+}
+
+// locate finds, for at most lookAhead rows and their groups, the first slot that may use each row; absent where there is none.
+func (v *viewScan) locate(rows, groups []int32, batch feature.KeyBatch, slots []int32) {
+	x := v.index
+	var starts, ends [lookAhead]int32
+	for i, group := range groups {
+		starts[i], ends[i] = x.starts[group], x.starts[group+1]
+	}
+	var firstTimes [lookAhead]feature.AsOf
+	for i := range groups {
+		firstTimes[i] = x.times[starts[i]]
+	}
+	for i, row := range rows {
+		event := batch.EventTimes.Int64s[row]
 		known := event
 		if v.cutoff {
-			known = max(event, int64(created))
+			known = max(event, int64(createdTime(batch.CreatedTimes, row)))
 		}
-		end := x.starts[group+1]
-		slot := x.firstAtOrAfter(x.starts[group], end, known)
-		if slot == end || v.ttl.Expired(feature.EventTime(event), x.times[slot]) {
-			continue
+		slot := starts[i]
+		if int64(firstTimes[i]) < known {
+			slot = x.firstAtOrAfter(slot+1, ends[i], known)
 		}
-		v.update(slot, candidate{feature.EventTime(event), created, first + int64(row)})
+		if slot == ends[i] || v.ttl.Expired(feature.EventTime(event), x.times[slot]) {
+			slot = absent
+		}
+		slots[i] = slot
 	}
 }
 
