@@ -1,0 +1,442 @@
+// Package pebblestore keeps online features in a Pebble database in a local folder: the embedded default, one process, no
+// service to run.
+//
+// # What is stored
+//
+// A row's key is 1, its entity's name and key, each behind its length as a varint, and the name of its view; its value is
+// ExpireAtMillis (8 bytes, big-endian) and the encoded StoredRow. A small value's key is 2 and its name.
+//
+// # Promises
+//
+// When Write or PutMeta returns without error, its rows are on disk (fsync). Writers take turns for the comparison and share the fsync. A row
+// past its ExpireAtMillis is never returned; a sweep in the background removes it later.
+package pebblestore
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/twofold-ml/twofold/internal/fault"
+	"github.com/twofold-ml/twofold/internal/online/driver"
+	"github.com/twofold-ml/twofold/internal/storedrow"
+)
+
+// Options configure a store.
+type Options struct {
+	// Path is the folder of the database; it is made where it does not exist.
+	Path string
+	// InMemory keeps everything in memory and ignores Path. Defaults to false.
+	InMemory bool
+	// CacheBytes is the memory for blocks read from disk. Defaults to 64 MiB.
+	CacheBytes int64
+	// SweepInterval is how often expired rows are removed; negative is never. Defaults to 10 minutes.
+	SweepInterval time.Duration
+	// Now is the wall clock that ExpireAtMillis is compared with. Defaults to time.Now.
+	Now func() time.Time
+
+	fs vfs.FS // of tests
+}
+
+func (o Options) withDefaults() Options {
+	if o.CacheBytes == 0 {
+		o.CacheBytes = 64 << 20
+	}
+	if o.SweepInterval == 0 {
+		o.SweepInterval = 10 * time.Minute
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.fs == nil {
+		o.fs = vfs.Default
+		if o.InMemory {
+			o.fs = vfs.NewMem()
+		}
+	}
+	return o
+}
+
+// Store is a driver.Driver on Pebble.
+type Store struct {
+	o    Options
+	db   *pebble.DB
+	name string // for errors
+
+	writing  chan struct{} // holds one element while somebody compares and writes
+	unsynced atomic.Int64  // batches that can be read and are not on disk yet
+	lastErr  atomic.Pointer[error]
+
+	stopSweeps context.CancelFunc
+	sweeps     sync.WaitGroup
+}
+
+var _ driver.Driver = (*Store)(nil)
+
+// Open opens the database in o.Path, or makes it. One process at a time can have a folder open; for any other it is an error
+// of kind fault.Precondition.
+func Open(o Options) (*Store, error) {
+	o = o.withDefaults()
+	s := &Store{o: o, name: fmt.Sprintf("embedded store %q", o.Path), writing: make(chan struct{}, 1)}
+	if o.InMemory {
+		s.name = "embedded store in memory"
+	} else if o.Path == "" {
+		return nil, fault.New(fault.Invalid, "the embedded store needs the path of a folder")
+	}
+	cache := pebble.NewCache(o.CacheBytes)
+	defer cache.Unref()
+	options := &pebble.Options{
+		FS:                 o.fs,
+		Cache:              cache,
+		FormatMajorVersion: pebble.FormatNewest,
+		Logger:             quiet{},
+		EventListener:      &pebble.EventListener{BackgroundError: func(err error) { s.lastErr.Store(&err) }},
+	}
+	for i := range options.Levels {
+		options.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	db, err := pebble.Open(o.Path, options)
+	if err != nil {
+		return nil, s.openError(err)
+	}
+	s.db = db
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stopSweeps = cancel
+	if o.SweepInterval > 0 {
+		s.sweeps.Go(func() { s.sweepEvery(ctx, o.SweepInterval) })
+	}
+	return s, nil
+}
+
+func (s *Store) openError(err error) error {
+	switch {
+	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EACCES) && folderIsWritable(s.o.Path), err.Error() == "lock held by current process":
+		return fault.New(fault.Precondition, "another twofold process has the %s open: stop it, give this one another folder, or let both use Redis: %w", s.name, err)
+	case pebble.IsCorruptionError(err):
+		return fault.New(fault.Corrupt, "the %s is damaged: move the folder away and sync again: %w", s.name, err)
+	case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EROFS):
+		return fault.New(fault.Precondition, "the %s cannot be opened: make the folder writable for this user: %w", s.name, err)
+	}
+	return fault.New(fault.Unavailable, "open the %s: %w", s.name, err)
+}
+
+// folderIsWritable tells a lock that another process holds (fcntl may say EACCES) from a folder that is not ours.
+func folderIsWritable(path string) bool {
+	f, err := os.CreateTemp(path, "probe")
+	if err != nil {
+		return false
+	}
+	_ = f.Close()
+	return os.Remove(f.Name()) == nil
+}
+
+// fail gives an error of Pebble its kind.
+func (s *Store) fail(what string, err error) error {
+	if pebble.IsCorruptionError(err) || fault.KindOf(err) == fault.Corrupt {
+		return fault.New(fault.Corrupt, "%s the %s: it is damaged; move the folder away and sync again: %w", what, s.name, err)
+	}
+	return fault.New(fault.Unavailable, "%s the %s: %w", what, s.name, err)
+}
+
+// stopped is the error of a call whose context is done.
+func (s *Store) stopped(what string, ctx context.Context) error {
+	return fault.New(fault.Unavailable, "%s the %s: %w", what, s.name, ctx.Err())
+}
+
+// checkEvery is how many rows are handled between two looks at the context.
+const checkEvery = 256
+
+// Read implements driver.Driver.
+func (s *Store) Read(ctx context.Context, reads []driver.Read) ([][]byte, error) {
+	views := 0
+	for i := range reads {
+		views += len(reads[i].Views)
+	}
+	var (
+		rows = make([][]byte, 0, views)
+		ends = make([]int, 0, views) // of each row in all; negative where there is none
+		all  []byte
+		key  []byte
+		now  = s.o.Now().UnixMilli()
+	)
+	for i := range reads {
+		if i%checkEvery == 0 && ctx.Err() != nil {
+			return nil, s.stopped("read", ctx)
+		}
+		for _, view := range reads[i].Views {
+			key = appendRowKey(key[:0], reads[i].Entity, view)
+			end := -1
+			_, err := s.view(key, func(value []byte) error {
+				expire, row, err := splitValue(value)
+				if err == nil && !isPast(expire, now) {
+					all = append(all, row...)
+					end = len(all)
+				}
+				return err
+			})
+			if err != nil {
+				return nil, s.fail("read", err)
+			}
+			ends = append(ends, end)
+		}
+	}
+	start := 0
+	for _, end := range ends {
+		if end < 0 {
+			rows = append(rows, nil)
+			continue
+		}
+		rows = append(rows, all[start:end:end])
+		start = end
+	}
+	return rows, nil
+}
+
+// Write implements driver.Driver.
+func (s *Store) Write(ctx context.Context, rows []driver.Row) ([]driver.Outcome, error) {
+	headers := make([]storedrow.Header, len(rows))
+	for i := range rows {
+		h, err := storedrow.ParseHeader(rows[i].Value)
+		if err != nil {
+			return nil, fault.New(fault.Internal, "write to the %s: row %d is not a stored row: %w", s.name, i, err)
+		}
+		headers[i] = h
+	}
+	batch := s.db.NewBatch()
+	defer batch.Close()
+	outcomes, err := s.decide(ctx, batch, rows, headers)
+	if err != nil {
+		return nil, err
+	}
+	return outcomes, s.awaitDisk(batch)
+}
+
+// decide fills the batch with the rows that are newer than the stored ones and makes them readable, in one turn.
+func (s *Store) decide(ctx context.Context, batch *pebble.Batch, rows []driver.Row, headers []storedrow.Header) ([]driver.Outcome, error) {
+	select {
+	case s.writing <- struct{}{}:
+		defer func() { <-s.writing }()
+	case <-ctx.Done():
+		return nil, s.stopped("write to", ctx)
+	}
+	outcomes := make([]driver.Outcome, len(rows))
+	turn := turn{s: s, now: s.o.Now().UnixMilli(), batch: batch, pending: map[string]pending{}}
+	for i := range rows {
+		if i%checkEvery == 0 && ctx.Err() != nil {
+			return nil, s.stopped("write to", ctx)
+		}
+		outcome, err := turn.apply(&rows[i], headers[i])
+		if err != nil {
+			return nil, s.fail("write to", err)
+		}
+		outcomes[i] = outcome
+	}
+	if batch.Empty() {
+		return outcomes, nil
+	}
+	s.unsynced.Add(1)
+	if err := s.db.ApplyNoSyncWait(batch, pebble.Sync); err != nil {
+		s.unsynced.Add(-1)
+		return nil, s.fail("write to", err)
+	}
+	return outcomes, nil
+}
+
+// awaitDisk returns when everything that the call has written or relied on is on disk.
+func (s *Store) awaitDisk(batch *pebble.Batch) error {
+	var err error
+	if !batch.Empty() {
+		err = batch.SyncWait()
+		s.unsynced.Add(-1)
+	} else if s.unsynced.Load() > 0 {
+		err = s.db.LogData(nil, pebble.Sync) // a row that we call stored may be another writer's that is still on its way
+	}
+	if err != nil {
+		return s.fail("write to", err)
+	}
+	return nil
+}
+
+// turn is one writer's turn.
+type turn struct {
+	s       *Store
+	now     int64
+	batch   *pebble.Batch
+	pending map[string]pending
+	key     []byte
+	value   []byte
+}
+
+// pending is a row that the batch will store.
+type pending struct {
+	header storedrow.Header
+	row    []byte
+	expire int64
+}
+
+// apply decides about one row and adds it to the batch where it is to be stored.
+func (t *turn) apply(r *driver.Row, h storedrow.Header) (driver.Outcome, error) {
+	t.key = appendRowKey(t.key[:0], r.Entity, r.View)
+	old, ok, err := t.stored(t.key)
+	if err != nil {
+		return 0, err
+	}
+	if ok && isPast(old.expire, t.now) {
+		ok = false // it may be dropped, so it is
+	}
+	outcome := driver.Written
+	if ok {
+		switch {
+		case string(old.row) == string(r.Value):
+			if old.expire == r.ExpireAtMillis {
+				return driver.Unchanged, nil
+			}
+			outcome = driver.Unchanged
+		case !h.Newer(old.header):
+			return driver.Older, nil
+		}
+	}
+	t.value = binary.BigEndian.AppendUint64(t.value[:0], uint64(r.ExpireAtMillis))
+	t.value = append(t.value, r.Value...)
+	t.pending[string(t.key)] = pending{h, r.Value, r.ExpireAtMillis}
+	return outcome, t.batch.Set(t.key, t.value, nil)
+}
+
+// stored returns the row that the next one is compared with. A damaged stored row is as good as none: it is replaced.
+func (t *turn) stored(key []byte) (old pending, ok bool, err error) {
+	if p, ok := t.pending[string(key)]; ok {
+		return p, true, nil
+	}
+	_, err = t.s.view(key, func(value []byte) error {
+		expire, row, err := splitValue(value)
+		if err != nil {
+			return nil
+		}
+		h, err := storedrow.ParseHeader(row)
+		if err != nil {
+			return nil
+		}
+		old, ok = pending{h, append([]byte(nil), row...), expire}, true
+		return nil
+	})
+	return old, ok, err
+}
+
+// GetMeta implements driver.Driver.
+func (s *Store) GetMeta(ctx context.Context, names []string) ([][]byte, error) {
+	values := make([][]byte, len(names))
+	for i, name := range names {
+		if ctx.Err() != nil {
+			return nil, s.stopped("read", ctx)
+		}
+		_, err := s.view(appendMetaKey(nil, name), func(value []byte) error {
+			values[i] = append([]byte{}, value...)
+			return nil
+		})
+		if err != nil {
+			return nil, s.fail("read", err)
+		}
+	}
+	return values, nil
+}
+
+// PutMeta implements driver.Driver.
+func (s *Store) PutMeta(ctx context.Context, name string, value []byte) error {
+	if ctx.Err() != nil {
+		return s.stopped("write to", ctx)
+	}
+	if err := s.db.Set(appendMetaKey(nil, name), value, pebble.Sync); err != nil {
+		return s.fail("write to", err)
+	}
+	return nil
+}
+
+// Ping implements driver.Driver.
+func (s *Store) Ping(ctx context.Context) error {
+	_, err := s.GetMeta(ctx, []string{"ping"})
+	return err
+}
+
+// Warnings implements driver.Driver.
+func (s *Store) Warnings(context.Context) ([]string, error) {
+	var warnings []string
+	if s.o.InMemory {
+		warnings = append(warnings, "The embedded store is in memory: its features are gone when the process ends.")
+	}
+	if err := s.lastErr.Load(); err != nil {
+		warnings = append(warnings, fmt.Sprintf("The %s had an error in the background: %v.", s.name, *err))
+	}
+	return warnings, nil
+}
+
+// Close implements driver.Driver.
+func (s *Store) Close() error {
+	s.stopSweeps()
+	s.sweeps.Wait()
+	if err := s.db.Close(); err != nil {
+		return fault.New(fault.Unavailable, "close the %s: %w", s.name, err)
+	}
+	return nil
+}
+
+// view lets look see the value stored under key, and reports whether there is one.
+func (s *Store) view(key []byte, look func(value []byte) error) (found bool, err error) {
+	value, closer, err := s.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, errors.Join(look(value), closer.Close())
+}
+
+const (
+	rowPrefix  = 1
+	metaPrefix = 2
+)
+
+// appendRowKey appends a key that no other entity and view share, whatever bytes they have.
+func appendRowKey(dst []byte, e driver.Entity, view string) []byte {
+	dst = append(dst, rowPrefix)
+	dst = binary.AppendUvarint(dst, uint64(len(e.Name)))
+	dst = append(dst, e.Name...)
+	dst = binary.AppendUvarint(dst, uint64(len(e.Key)))
+	dst = append(dst, e.Key...)
+	return append(dst, view...)
+}
+
+func appendMetaKey(dst []byte, name string) []byte {
+	return append(append(dst, metaPrefix), name...)
+}
+
+func splitValue(value []byte) (expire int64, row []byte, err error) {
+	if len(value) < 8 {
+		return 0, nil, fault.New(fault.Corrupt, "a stored value of %d bytes is no row", len(value))
+	}
+	return int64(binary.BigEndian.Uint64(value)), value[8:], nil
+}
+
+// isPast reports whether a row may be dropped.
+func isPast(expireAtMillis, nowMillis int64) bool {
+	return expireAtMillis != 0 && expireAtMillis <= nowMillis
+}
+
+// quiet keeps Pebble from printing: errors come back from its methods, or through the event listener.
+type quiet struct{}
+
+func (quiet) Infof(string, ...any)  {}
+func (quiet) Errorf(string, ...any) {}
+func (quiet) Fatalf(format string, args ...any) {
+	panic("pebblestore: " + fmt.Sprintf(format, args...))
+}

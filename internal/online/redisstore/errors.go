@@ -1,0 +1,70 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/twofold-ml/twofold/internal/fault"
+)
+
+// fail gives an error of a call its kind and says what to do about it. Every error that is not an answer of the server (nobody
+// there, no answer in time, no free connection) is Unavailable.
+func (s *Store) fail(ctx context.Context, what string, err error) error {
+	if ctx.Err() != nil {
+		return fault.New(fault.Unavailable, "%s %s: %w", what, s.target, ctx.Err())
+	}
+	if f, ok := errors.AsType[*fault.Error](err); ok {
+		return fault.New(f.Kind, "%s %s: %w", what, s.target, err)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		// Not the caller's deadline, so it is not to be found as one.
+		return fault.New(fault.Unavailable, "%s %s: it did not answer within %v", what, s.target, s.o.Timeout)
+	}
+	kind, hint := classify(err)
+	return fault.New(kind, "%s %s: %w%s", what, s.target, err, hint)
+}
+
+// classify returns the kind of an error and what to do about it.
+func classify(err error) (kind fault.Kind, hint string) {
+	answer, ok := errors.AsType[redis.Error](err)
+	if !ok {
+		return fault.Unavailable, ""
+	}
+	switch answerCode(answer.Error()) {
+	case "WRONGPASS", "NOAUTH":
+		return fault.Precondition, "; check the user and password of the Redis URL"
+	case "NOPERM":
+		return fault.Precondition, "; give the user of the Redis URL the rights that the documentation of the Redis store lists"
+	case "OOM":
+		return fault.Precondition, "; give Redis more memory, or let fewer features be online"
+	case "MISCONF":
+		return fault.Precondition, "; Redis cannot save to its disk and refuses writes"
+	case "WRONGTYPE":
+		return fault.Precondition, "; another application uses the same keys: choose another prefix"
+	case "NOSCRIPT", "ERR":
+		return fault.Internal, ""
+	case "LOADING", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS", "MOVED", "ASK":
+		return fault.Unavailable, ""
+	}
+	if redis.IsMaxClientsError(err) {
+		return fault.Unavailable, "; raise maxclients, or let fewer processes connect"
+	}
+	return fault.Internal, ""
+}
+
+// answerCode returns the first word of an error that the server answered. An error of a command that a script called may stand behind other words.
+func answerCode(text string) string {
+	if strings.HasPrefix(text, "ERR max number of clients") {
+		return ""
+	}
+	for _, code := range []string{"OOM", "READONLY", "MISCONF", "WRONGTYPE", "NOPERM", "NOREPLICAS"} {
+		if strings.Contains(text, ": -"+code+" ") || strings.Contains(text, "@user_script: "+code+" ") {
+			return code
+		}
+	}
+	code, _, _ := strings.Cut(text, " ")
+	return code
+}

@@ -1,0 +1,209 @@
+// Package redisstore keeps online features in Redis, or in anything that speaks its protocol: a single server, one behind
+// Sentinel, or a Cluster.
+//
+// # What is stored
+//
+// One hash an entity, under "<prefix>:<entity>:<key>" (key as feature.AppendKey writes it); one field a feature view, under the view's
+// name; its value is the encoded StoredRow. Small values are strings under "<prefix>::meta:<name>", which no entity's key can be, because the
+// name of an entity is never empty.
+//
+// # What the server must allow
+//
+// Redis 5 or later, with scripts. A user needs the commands HMGET, GET, SET, EVAL, EVALSHA, PING, and, inside the script, HGET, HSET,
+// HLEN, EXISTS, PEXPIREAT, PERSIST, PEXPIRETIME (before Redis 7: PTTL and TIME) on the keys "<prefix>:*": for example
+//
+//	ACL SETUSER twofold on >secret ~tf:* +@read +@write +@scripting +@connection +ping
+//
+// CONFIG GET is used for Warnings only, and may be forbidden.
+//
+// # Expiry
+//
+// Redis expires whole keys, so an entity is kept until the latest expiry among its views. A key that never expires because of one
+// view stays so while it has other views.
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"unsafe"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/twofold-ml/twofold/internal/fault"
+	"github.com/twofold-ml/twofold/internal/online/driver"
+)
+
+// Store is a driver.Driver on Redis.
+type Store struct {
+	o       Options
+	client  redis.UniversalClient
+	target  string // where it is, without user and password; for errors
+	cluster bool
+}
+
+var _ driver.Driver = (*Store)(nil)
+
+// Open returns a store for o.URL. It does not connect: Ping does. A URL that cannot be understood is an error of kind
+// fault.Invalid, which does not repeat the URL's user and password.
+func Open(o Options) (*Store, error) {
+	o = o.withDefaults()
+	u, target, err := o.universal()
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{o: o, client: redis.NewUniversalClient(u), target: target}
+	_, s.cluster = s.client.(*redis.ClusterClient)
+	return s, nil
+}
+
+// String says where the store is, without user and password.
+func (s *Store) String() string { return s.target }
+
+// Read implements driver.Driver with one pipeline of HMGET.
+func (s *Store) Read(ctx context.Context, reads []driver.Read) ([][]byte, error) {
+	return do(ctx, s, "read from", func(ctx context.Context) ([][]byte, error) {
+		pipe := s.client.Pipeline()
+		answers := make([]*redis.SliceCmd, len(reads))
+		views := 0
+		for i, r := range reads {
+			answers[i] = pipe.HMGet(ctx, s.entityKey(r.Entity), r.Views...)
+			views += len(r.Views)
+		}
+		if len(reads) == 0 {
+			return nil, nil
+		}
+		if _, err := pipe.Exec(ctx); err != nil {
+			return nil, err
+		}
+		rows := make([][]byte, 0, views)
+		for i, answer := range answers {
+			values := answer.Val()
+			if len(values) != len(reads[i].Views) {
+				return nil, fault.New(fault.Internal, "HMGET of %d fields gave %d values", len(reads[i].Views), len(values))
+			}
+			for _, value := range values {
+				text, ok := value.(string)
+				if !ok {
+					rows = append(rows, nil)
+					continue
+				}
+				// go-redis made this string for us alone, so its bytes can be given away without a copy.
+				rows = append(rows, unsafe.Slice(unsafe.StringData(text), len(text)))
+			}
+		}
+		return rows, nil
+	})
+}
+
+// GetMeta implements driver.Driver.
+func (s *Store) GetMeta(ctx context.Context, names []string) ([][]byte, error) {
+	return do(ctx, s, "read from", func(ctx context.Context) ([][]byte, error) {
+		values := make([][]byte, len(names))
+		pipe := s.client.Pipeline()
+		answers := make([]*redis.StringCmd, len(names))
+		for i, name := range names {
+			answers[i] = pipe.Get(ctx, s.metaKey(name))
+		}
+		if len(names) > 0 {
+			_, _ = pipe.Exec(ctx) // it gives the first of the answers' errors, which may be that a value is not there
+		}
+		for i, answer := range answers {
+			value, err := answer.Bytes()
+			switch {
+			case errors.Is(err, redis.Nil):
+			case err != nil:
+				return nil, err
+			default:
+				values[i] = value
+			}
+		}
+		return values, nil
+	})
+}
+
+// PutMeta implements driver.Driver.
+func (s *Store) PutMeta(ctx context.Context, name string, value []byte) error {
+	_, err := do(ctx, s, "write to", func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, s.client.Set(ctx, s.metaKey(name), value, 0).Err()
+	})
+	return err
+}
+
+// Ping implements driver.Driver: it asks for a key like those that requests ask for, and in a cluster every master answers.
+func (s *Store) Ping(ctx context.Context) error {
+	_, err := do(ctx, s, "ping", func(ctx context.Context) (struct{}, error) {
+		if err := s.client.HGet(ctx, s.entityKey(driver.Entity{Name: "ping"}), "ping").Err(); err != nil && !errors.Is(err, redis.Nil) {
+			return struct{}{}, err
+		}
+		return struct{}{}, s.eachMaster(ctx, func(ctx context.Context, c redis.Cmdable) error { return c.Ping(ctx).Err() })
+	})
+	return err
+}
+
+// eachMaster calls f once for each server that takes writes, one at a time.
+func (s *Store) eachMaster(ctx context.Context, f func(ctx context.Context, c redis.Cmdable) error) error {
+	c, ok := s.client.(*redis.ClusterClient)
+	if !ok {
+		return f(ctx, s.client)
+	}
+	var mu sync.Mutex
+	return c.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		return f(ctx, node)
+	})
+}
+
+// Close implements driver.Driver.
+func (s *Store) Close() error {
+	if err := s.client.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("close %s: %w", s.target, err)
+	}
+	return nil
+}
+
+func (s *Store) entityKey(e driver.Entity) string {
+	return s.o.Prefix + ":" + e.Name + ":" + string(e.Key)
+}
+
+func (s *Store) metaKey(name string) string { return s.o.Prefix + "::meta:" + name }
+
+// do calls f with a context that ends after Options.Timeout, and gives its error a kind. It returns as soon as ctx is
+// done: go-redis watches deadlines, not cancellation, so f is left to end on its own by then.
+func do[T any](ctx context.Context, s *Store, what string, f func(context.Context) (T, error)) (T, error) {
+	var none T
+	if ctx.Err() != nil {
+		return none, s.fail(ctx, what, ctx.Err())
+	}
+	limited, cancel := context.WithTimeout(ctx, s.o.Timeout)
+	type answer struct {
+		value T
+		err   error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		defer cancel()
+		value, err := f(limited)
+		answered <- answer{value, err}
+	}()
+	select {
+	case a := <-answered:
+		if a.err != nil {
+			return none, s.fail(ctx, what, a.err)
+		}
+		return a.value, nil
+	case <-limited.Done():
+	}
+	select {
+	case a := <-answered: // it was there already when f ended limited
+		if a.err == nil {
+			return a.value, nil
+		}
+		return none, s.fail(ctx, what, a.err)
+	default:
+		return none, s.fail(ctx, what, limited.Err())
+	}
+}

@@ -1,0 +1,120 @@
+-- Stores each row unless the stored row of its key and view is newer, as one atomic step.
+--
+-- KEYS[i] is the entity of row i; ARGV holds for each row its view, its value (a StoredRow in the canonical encoding) and the
+-- time in milliseconds from which it may be dropped ('0': never). The answer is one character a row: 1 written, 2 older, 3 unchanged.
+--
+-- Lua's numbers are doubles, so a 64-bit time is compared as its two halves, the upper one signed. A stored value that begins like
+-- the canonical encoding is read at its known places, any other by walking its fields, and one that is not a StoredRow is replaced.
+
+local function varint(value, at)
+  local number, scale = 0, 1
+  for _ = 1, 10 do
+    local byte = string.byte(value, at)
+    if not byte then return nil end
+    at = at + 1
+    number = number + (byte % 128) * scale
+    if byte < 128 then return number, at end
+    scale = scale * 128
+  end
+  return nil
+end
+
+-- Returns the halves of event time, created time and fingerprint: low, high, low, high, low, high.
+local function walk(value)
+  local h = {[1] = {0, 0}, [2] = {0, 0}, [3] = {0, 0}}
+  local at, size = 1, #value
+  while at <= size do
+    local tag, length
+    tag, at = varint(value, at)
+    if not tag then return nil end
+    local field, wire = math.floor(tag / 8), tag % 8
+    if wire == 1 then
+      if at + 7 > size then return nil end
+      if h[field] then h[field] = {struct.unpack('<I4i4', value, at)} end
+      at = at + 8
+    elseif wire == 0 then
+      length, at = varint(value, at)
+      if not length then return nil end
+    elseif wire == 2 then
+      length, at = varint(value, at)
+      if not length then return nil end
+      at = at + length
+    elseif wire == 5 then
+      at = at + 4
+    else
+      return nil
+    end
+  end
+  if at ~= size + 1 then return nil end
+  return h[1][1], h[1][2], h[2][1], h[2][2], h[3][1], h[3][2]
+end
+
+local function header(value)
+  if #value >= 27 and string.byte(value, 1) == 9 and string.byte(value, 10) == 17 and string.byte(value, 19) == 25 then
+    local eventLow, eventHigh = struct.unpack('<I4i4', value, 2)
+    local createdLow, createdHigh = struct.unpack('<I4i4', value, 11)
+    local fingerprintLow, fingerprintHigh = struct.unpack('<I4i4', value, 20)
+    return eventLow, eventHigh, createdLow, createdHigh, fingerprintLow, fingerprintHigh
+  end
+  return walk(value)
+end
+
+local function replaces(new, old)
+  local oel, oeh, ocl, och, ofl, ofh = header(old)
+  if not oel then return true end
+  local nel, neh, ncl, nch, nfl, nfh = header(new)
+  if neh ~= oeh then return neh > oeh end
+  if nel ~= oel then return nel > oel end
+  if nch ~= och then return nch > och end
+  if ncl ~= ocl then return ncl > ocl end
+  -- At equal times only a row that would replace a tombstone (fingerprint 0) is kept out.
+  local oldIsTombstone, newIsTombstone = ofl == 0 and ofh == 0, nfl == 0 and nfh == 0
+  return newIsTombstone or not oldIsTombstone
+end
+
+-- PEXPIRETIME came with Redis 7.
+local hasExpireTime = redis.REDIS_VERSION_NUM and redis.REDIS_VERSION_NUM >= 0x070000
+
+local function expireTime(key)
+  if hasExpireTime then return redis.call('PEXPIRETIME', key) end
+  local left = redis.call('PTTL', key)
+  if left < 0 then return left end
+  local now = redis.call('TIME')
+  return tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000) + left
+end
+
+-- A key lives as long as the view that lives longest; a key of one view lives exactly as long as that view's row.
+local function expire(key, at)
+  local present = expireTime(key)
+  if at == '0' then
+    if present >= 0 then redis.call('PERSIST', key) end
+    return
+  end
+  local wanted = tonumber(at)
+  if present == wanted then return end
+  if (present >= 0 and wanted > present) or redis.call('HLEN', key) == 1 then
+    redis.call('PEXPIREAT', key, at)
+  end
+end
+
+local out = {}
+for i = 1, #KEYS do
+  local key, view, new, at = KEYS[i], ARGV[3 * i - 2], ARGV[3 * i - 1], ARGV[3 * i]
+  local old = redis.call('HGET', key, view)
+  if old == new then
+    out[i] = '3'
+    expire(key, at)
+  elseif old and not replaces(new, old) then
+    out[i] = '2'
+  else
+    local isNew = not old and redis.call('EXISTS', key) == 0
+    redis.call('HSET', key, view, new)
+    out[i] = '1'
+    if isNew then
+      if at ~= '0' then redis.call('PEXPIREAT', key, at) end
+    else
+      expire(key, at)
+    end
+  end
+end
+return table.concat(out)

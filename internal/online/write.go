@@ -1,0 +1,256 @@
+package online
+
+import (
+	"context"
+	"time"
+
+	"github.com/twofold-ml/twofold/internal/fault"
+	"github.com/twofold-ml/twofold/internal/feature"
+	"github.com/twofold-ml/twofold/internal/online/driver"
+	"github.com/twofold-ml/twofold/internal/storedrow"
+)
+
+// Rows are rows of one view to write. Element i of every column belongs to row i.
+type Rows struct {
+	View *feature.View
+	// Keys has one column for each key of the view's entity, in that order.
+	Keys []*feature.Column
+	// EventTimes is a TIMESTAMP column.
+	EventTimes *feature.Column
+	// CreatedTimes is a TIMESTAMP column; nil, or a null in it, is feature.NoCreatedTime.
+	CreatedTimes *feature.Column
+	// Features has one column for each online feature of the view, in definition order. What is not Present is stored as null.
+	Features []*feature.Column
+	// Tombstones says which rows delete their entity from the view; the features of such a row are not looked at. nil is none.
+	Tombstones []bool
+}
+
+// WriteStats says what became of written rows.
+type WriteStats struct {
+	// Written rows are stored now.
+	Written int
+	// Older rows gave way to a newer stored one.
+	Older int
+	// Unchanged rows were stored already.
+	Unchanged int
+	// Expired rows were not sent to the store: they had outlived the view's ttl.
+	Expired int
+}
+
+// Add adds o to s.
+func (s *WriteStats) Add(o WriteStats) {
+	s.Written += o.Written
+	s.Older += o.Older
+	s.Unchanged += o.Unchanged
+	s.Expired += o.Expired
+}
+
+// Write stores each row, unless the stored row of its entity is newer: by event time, then created time; at equal times the
+// later row wins, and a deletion wins over a row. Rows that have expired by Options.Now are left out.
+//
+// A row with a null key or a null event time is an error of kind fault.Invalid that names the row, and nothing is written. After
+// any other error some of the rows may be stored, as the stats tell for whole batches; writing the same rows again is safe.
+//
+// The store may drop a row once it has been expired for the view's ExpiredRetention; never, where the view has no ttl. So it is with deletions.
+func (s *Store) Write(ctx context.Context, rows Rows) (WriteStats, error) {
+	if err := live(ctx, "write features"); err != nil {
+		return WriteStats{}, err
+	}
+	if err := rows.check(); err != nil {
+		return WriteStats{}, err
+	}
+	if rows.EventTimes.Len() == 0 {
+		return WriteStats{}, nil
+	}
+	schema := storedrow.SchemaOf(rows.View)
+	if err := s.schemas.register(ctx, rows.View.Name, schema); err != nil {
+		return WriteStats{}, err
+	}
+	now, ahead := s.clocks()
+	w := writer{store: s, rows: rows, schema: schema, now: feature.AsOf(now.UnixMicro()), ahead: ahead}
+	err := w.writeAll(ctx)
+	return w.stats, err
+}
+
+// check reports what is wrong with the rows.
+func (r Rows) check() error {
+	if r.View == nil || r.EventTimes == nil || r.EventTimes.Type != feature.Timestamp {
+		return fault.New(fault.Invalid, "rows to write need a view and a TIMESTAMP column of event times")
+	}
+	n := r.EventTimes.Len()
+	if len(r.Keys) != len(r.View.Entity.Keys) {
+		return r.invalid("%d key columns where entity %q has %d keys", len(r.Keys), r.View.Entity.Name, len(r.View.Entity.Keys))
+	}
+	for i, key := range r.View.Entity.Keys {
+		if err := r.checkColumn("key", key.Name, key.Type, r.Keys[i], n); err != nil {
+			return err
+		}
+	}
+	if r.CreatedTimes != nil {
+		if err := r.checkColumn("the column of", "created times", feature.Timestamp, r.CreatedTimes, n); err != nil {
+			return err
+		}
+	}
+	at := 0
+	for _, f := range r.View.Features {
+		if !f.Online {
+			continue
+		}
+		if at == len(r.Features) {
+			return r.invalid("%d feature columns are too few: one for each online feature is needed", len(r.Features))
+		}
+		if err := r.checkColumn("feature", f.Name, f.Type, r.Features[at], n); err != nil {
+			return err
+		}
+		at++
+	}
+	if at != len(r.Features) {
+		return r.invalid("%d feature columns where the view has %d online features", len(r.Features), at)
+	}
+	if r.Tombstones != nil && len(r.Tombstones) != n {
+		return r.invalid("%d tombstone marks for %d rows", len(r.Tombstones), n)
+	}
+	return r.checkPresent(n)
+}
+
+func (r Rows) checkColumn(what, name string, t feature.Type, c *feature.Column, rows int) error {
+	if c == nil || c.Type != t {
+		return r.invalid("%s %q is given as another type than %v", what, name, t)
+	}
+	if c.Len() != rows || len(c.Status) != rows {
+		return r.invalid("%s %q has %d values for %d rows", what, name, c.Len(), rows)
+	}
+	return nil
+}
+
+func (r Rows) checkPresent(rows int) error {
+	if len(r.EventTimes.Status) != rows {
+		return r.invalid("the event times have %d statuses for %d rows", len(r.EventTimes.Status), rows)
+	}
+	for row := range rows {
+		for i, key := range r.Keys {
+			if !key.IsPresent(row) {
+				return r.invalid("row %d: its key %q is null, so it belongs to no entity; leave the row out", row, r.View.Entity.Keys[i].Name)
+			}
+		}
+		if !r.EventTimes.IsPresent(row) {
+			return r.invalid("row %d: its event time is null; leave the row out", row)
+		}
+	}
+	return nil
+}
+
+func (r Rows) invalid(format string, args ...any) error {
+	return fault.New(fault.Invalid, "write view %q: "+format, append([]any{r.View.Name}, args...)...)
+}
+
+// writer writes the rows of one call in batches.
+type writer struct {
+	store  *Store
+	rows   Rows
+	schema *storedrow.Schema
+	now    feature.AsOf
+	ahead  time.Duration
+	stats  WriteStats
+
+	batch []driver.Row
+	arena []byte // keys and values of batch
+}
+
+func (w *writer) writeAll(ctx context.Context) error {
+	n := w.rows.EventTimes.Len()
+	w.batch = make([]driver.Row, 0, min(n, w.store.batchSize))
+	for row := range n {
+		event := feature.EventTime(w.rows.EventTimes.Int64s[row])
+		if w.rows.View.TTL.Expired(event, w.now) {
+			w.stats.Expired++
+			continue
+		}
+		if err := w.add(row, event); err != nil {
+			return err
+		}
+		if len(w.batch) == w.store.batchSize {
+			if err := w.flush(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return w.flush(ctx)
+}
+
+// add puts one row into the batch.
+func (w *writer) add(row int, event feature.EventTime) error {
+	created := feature.NoCreatedTime
+	if c := w.rows.CreatedTimes; c != nil && c.IsPresent(row) {
+		created = feature.CreatedTime(c.Int64s[row])
+	}
+	start := len(w.arena)
+	w.arena, _ = feature.AppendKey(w.arena, w.rows.Keys, row)
+	key := w.arena[start:len(w.arena):len(w.arena)]
+	start = len(w.arena)
+	if w.rows.Tombstones != nil && w.rows.Tombstones[row] {
+		w.arena = storedrow.AppendTombstone(w.arena, event, created)
+	} else {
+		var err error
+		if w.arena, err = storedrow.AppendRow(w.arena, w.schema, event, created, w.rows.Features, row); err != nil {
+			return fault.New(fault.KindOf(err), "write view %q: row %d, entity %s %q: %w", w.rows.View.Name, row, w.rows.View.Entity.Name, key, err)
+		}
+	}
+	w.batch = append(w.batch, driver.Row{
+		Entity:         driver.Entity{Name: w.rows.View.Entity.Name, Key: key},
+		View:           w.rows.View.Name,
+		Value:          w.arena[start:len(w.arena):len(w.arena)],
+		ExpireAtMillis: expireAtMillis(event, w.rows.View, w.ahead),
+	})
+	return nil
+}
+
+// flush writes the batch. After an error the memory of the batch is not used again: a driver that was given up may still read it.
+func (w *writer) flush(ctx context.Context) error {
+	if len(w.batch) == 0 {
+		return nil
+	}
+	if err := live(ctx, "write features"); err != nil {
+		return err
+	}
+	outcomes, err := w.store.driver.Write(ctx, w.batch)
+	if err != nil {
+		return err
+	}
+	if len(outcomes) != len(w.batch) {
+		return fault.New(fault.Internal, "the online store gave %d outcomes for %d rows", len(outcomes), len(w.batch))
+	}
+	for _, o := range outcomes {
+		switch o {
+		case driver.Written:
+			w.stats.Written++
+		case driver.Older:
+			w.stats.Older++
+		case driver.Unchanged:
+			w.stats.Unchanged++
+		}
+	}
+	w.batch, w.arena = w.batch[:0], w.arena[:0]
+	return nil
+}
+
+// farFuture is the end of the year 9999 in microseconds since the Unix epoch; what expires later never does.
+const farFuture = 253402300799_000_000
+
+// expireAtMillis returns the wall-clock time from which the store may drop a row: one millisecond after it has been expired for
+// the view's retention, later by as much as the wall clock is ahead of the logical one. 0 is never.
+func expireAtMillis(event feature.EventTime, view *feature.View, ahead time.Duration) int64 {
+	if view.TTL == 0 {
+		return 0
+	}
+	// Neither sum can overflow: a float64 is exact enough to see that they are far from a date that could be meant.
+	at := float64(event) + float64(view.TTL) + float64(view.ExpiredRetention.Microseconds()) + float64(ahead.Microseconds())
+	if at > farFuture {
+		return 0
+	}
+	if at < 0 {
+		return 1
+	}
+	micros := int64(event) + int64(view.TTL) + view.ExpiredRetention.Microseconds() + ahead.Microseconds()
+	return (micros+999)/1000 + 1
+}
