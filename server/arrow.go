@@ -10,7 +10,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-	"github.com/apache/arrow-go/v18/arrow/util"
 
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/internal/fault"
@@ -87,7 +86,7 @@ func (t *arrowTable) addRecord(names []string, record arrow.RecordBatch) error {
 		if !needed[name] {
 			continue
 		}
-		c, err := arrowwire.ColumnFromArrow(record.Column(i))
+		c, err := arrowwire.FromArray(record.Column(i))
 		if err != nil {
 			return fault.InvalidField("entity_rows.arrow_ipc", "column %q: %w", name, err)
 		}
@@ -144,7 +143,7 @@ func (t *arrowTable) columns(from, to int) ([]*twofoldv1.Column, error) {
 	defer releaseAll(arrays)
 	columns := make([]*twofoldv1.Column, len(arrays))
 	for i, a := range arrays {
-		c, err := arrowwire.ColumnFromArrow(a)
+		c, err := arrowwire.FromArray(a)
 		if err != nil {
 			return nil, fault.InvalidField("entity_rows.arrow_ipc", "column %q: %w", t.arrow.Field(i).Name, err)
 		}
@@ -170,11 +169,27 @@ func (t *arrowTable) arrays(mem memory.Allocator, from, to int) ([]arrow.Array, 
 
 // bytesPerRow is an average: a slice of a record does not know its own size.
 func (t *arrowTable) bytesPerRow() int {
-	var bytes int64
+	bytes := 0
 	for _, record := range t.records {
-		bytes += util.TotalRecordSize(record)
+		for _, column := range record.Columns() {
+			bytes += arrayBytes(column.Data())
+		}
 	}
-	return int(bytes / int64(max(1, t.rows)))
+	return bytes / max(1, t.rows)
+}
+
+// arrayBytes is the size of an array's buffers, those of its children included. Of a slice it is that of the whole.
+func arrayBytes(data arrow.ArrayData) int {
+	bytes := 0
+	for _, buffer := range data.Buffers() {
+		if buffer != nil {
+			bytes += buffer.Len()
+		}
+	}
+	for _, child := range data.Children() {
+		bytes += arrayBytes(child)
+	}
+	return bytes
 }
 
 // slice returns rows of one column, which may span several records.
@@ -210,7 +225,7 @@ func newArrowEncoder(call *historicalCall) (*arrowEncoder, error) {
 	fields := append([]arrow.Field(nil), call.entities.arrowFields()...)
 	names, types := call.featureSchema()
 	for i, name := range names {
-		fields = append(fields, arrowwire.ArrowField(name, types[i]))
+		fields = append(fields, arrowwire.Field(name, types[i]))
 	}
 	e := &arrowEncoder{call: call, arrow: arrow.NewSchema(fields, nil)}
 	e.writer = ipc.NewWriter(&e.out, ipc.WithSchema(e.arrow))
@@ -251,12 +266,12 @@ func (e *arrowEncoder) prepare(from, to int) (int, error) {
 	defer func() { releaseAll(arrays) }()
 	bytes := e.call.entities.bytesPerRow() * (to - from)
 	for _, c := range e.call.features(from, to) {
-		a, err := arrowwire.ArrowArray(mem, c, 0, to-from)
+		a, err := arrowwire.ToArray(c, 0, to-from)
 		if err != nil {
 			return 0, err
 		}
 		arrays = append(arrays, a)
-		bytes += int(util.TotalArraySize(a))
+		bytes += arrayBytes(a.Data())
 	}
 	e.record = array.NewRecordBatch(e.arrow, arrays, int64(to-from))
 	return bytes, nil

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"fmt"
 	"slices"
 
@@ -11,24 +10,9 @@ import (
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
-	"github.com/twofold-ml/twofold/internal/offline"
-	"github.com/twofold-ml/twofold/internal/pit"
 	"github.com/twofold-ml/twofold/internal/wire"
 	"github.com/twofold-ml/twofold/internal/wire/arrowwire"
 )
-
-// sourceTable is a feature view's table as the join's source; it remembers which files there were.
-type sourceTable struct {
-	*offline.Table
-	files []offline.File
-}
-
-// Fragments implements pit.Source.
-func (t *sourceTable) Fragments(ctx context.Context, within feature.TimeRange) ([]pit.Fragment, int64, error) {
-	files, fragments, pruned, err := t.Table.Scan(ctx, within)
-	t.files = files
-	return fragments, pruned, err
-}
 
 // entityTable holds the entity rows of one stream and gives them back, untouched, in any range of rows.
 type entityTable interface {
@@ -104,7 +88,7 @@ func (t *columnTable) schema() ([]string, []feature.Type, error) {
 func (t *columnTable) arrowFields() []arrow.Field {
 	fields := make([]arrow.Field, len(t.values))
 	for i, c := range t.values {
-		fields[i] = arrowwire.ArrowField(t.names[i], c.Type)
+		fields[i] = arrowwire.Field(t.names[i], c.Type)
 	}
 	return fields
 }
@@ -116,7 +100,7 @@ func (t *columnTable) columns(from, to int) ([]*twofoldv1.Column, error) {
 func (t *columnTable) arrays(mem memory.Allocator, from, to int) ([]arrow.Array, error) {
 	arrays := make([]arrow.Array, 0, len(t.values))
 	for _, c := range t.values {
-		a, err := arrowwire.ArrowArray(mem, c, from, to)
+		a, err := arrowwire.ToArray(c, from, to)
 		if err != nil {
 			releaseAll(arrays)
 			return nil, err

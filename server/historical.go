@@ -11,6 +11,7 @@ import (
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
+	"github.com/twofold-ml/twofold/internal/offline"
 	"github.com/twofold-ml/twofold/internal/pit"
 	"github.com/twofold-ml/twofold/internal/wire"
 )
@@ -55,7 +56,7 @@ type historicalCall struct {
 	// input is what the join needs of them: keys and times.
 	input  *pit.EntityRows
 	joined *pit.Joined
-	tables []*sourceTable
+	scans  []*offline.Scan
 	// timeNames are the names of the event time columns, where they were asked for.
 	timeNames []string
 }
@@ -83,7 +84,7 @@ func (s *Server) startHistorical(stream historicalStream) (*historicalCall, erro
 	if err != nil {
 		return nil, err
 	}
-	call := &historicalCall{server: s, stream: stream, header: header, selection: selection, maxAge: maxAge, input: pit.NewEntityRows(len(selection.KeyNames))}
+	call := &historicalCall{server: s, stream: stream, header: header, selection: selection, maxAge: maxAge, input: pit.NewEntityRows(selection.KeyNames)}
 	if header.GetIncludeEventTimes() {
 		for _, view := range selection.Views {
 			call.timeNames = append(call.timeNames, view.View.Name+":"+defaultTimeColumn)
@@ -190,11 +191,11 @@ func (c *historicalCall) feed(columns wire.Columns) error {
 func (c *historicalCall) join() error {
 	views := make([]pit.ViewJoin, len(c.selection.Views))
 	for v, selected := range c.selection.Views {
-		table := &sourceTable{Table: c.server.o.Offline.Table(selected.View)}
-		c.tables = append(c.tables, table)
+		scan := c.server.o.Offline.Table(selected.View).Scan()
+		c.scans = append(c.scans, scan)
 		views[v] = pit.ViewJoin{
 			View: selected.View, Features: selected.Features, Keys: selected.Keys,
-			TTL: selected.View.TTL.Tighten(c.maxAge), Source: table,
+			TTL: selected.View.TTL.Tighten(c.maxAge), Source: scan,
 		}
 	}
 	var err error
@@ -301,7 +302,7 @@ func (c *historicalCall) manifest() (*twofoldv1.HistoricalManifest, error) {
 			Name: view.View.Name, RowsRead: uint64(stats.RowsRead), RowsPruned: uint64(stats.RowsPruned),
 			RowsNull: uint64(stats.RowsNull), UnmatchedRows: uint64(stats.Unmatched),
 		}
-		for _, file := range c.tables[v].files {
+		for _, file := range c.scans[v].Files() {
 			vm.Files = append(vm.Files, &twofoldv1.SourceFile{Url: file.URL, SizeBytes: uint64(file.SizeBytes), Etag: file.ETag})
 		}
 		m.Views = append(m.Views, vm)

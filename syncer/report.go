@@ -12,7 +12,7 @@ import (
 
 // Report says what one run of one view did. Its counts add up:
 //
-//	RowsRead = RowsNull + RowsFuture + RowsSuperseded + Entities
+//	RowsRead = RowsNull + RowsFuture + RowsExpired + RowsSuperseded + Entities
 //	Entities = Written + Older + Unchanged + Expired        (where Err is nil)
 type Report struct {
 	// View is the name of the feature view.
@@ -29,12 +29,14 @@ type Report struct {
 	RowsNull int64
 	// RowsFuture are rows left for a later run because their event time is after Started.
 	RowsFuture int64
+	// RowsExpired are rows that were read and are older than the ttl allows.
+	RowsExpired int64
 	// RowsSuperseded are rows for whose entity the files hold a newer one.
 	RowsSuperseded int64
 	// Entities is the number of entities for which a newest row was found.
 	Entities int64
 	// Written, Older, Unchanged and Expired say what became of those newest rows: stored; not stored because the store has
-	// a newer one; stored already; not stored because too old to be served.
+	// a newer one; stored already; not stored because it expired while the run went on.
 	Written, Older, Unchanged, Expired int64
 	// Newest is the newest event time found; the zero time where there was no row.
 	Newest time.Time
@@ -52,8 +54,8 @@ func (r Report) Lag() time.Duration {
 
 // String returns the report in one line.
 func (r Report) String() string {
-	line := fmt.Sprintf("%s: read %d rows (%d pruned, %d null, %d future, %d superseded), %d entities: %d written, %d older, %d unchanged, %d expired; lag %s, took %s",
-		r.View, r.RowsRead, r.RowsPruned, r.RowsNull, r.RowsFuture, r.RowsSuperseded, r.Entities, r.Written, r.Older, r.Unchanged, r.Expired,
+	line := fmt.Sprintf("%s: read %d rows (%d pruned, %d null, %d future, %d expired, %d superseded), %d entities: %d written, %d older, %d unchanged, %d expired; lag %s, took %s",
+		r.View, r.RowsRead, r.RowsPruned, r.RowsNull, r.RowsFuture, r.RowsExpired, r.RowsSuperseded, r.Entities, r.Written, r.Older, r.Unchanged, r.Expired,
 		r.Lag().Round(time.Second), r.Elapsed.Round(time.Millisecond))
 	if r.Err != nil {
 		line += "; FAILED: " + r.Err.Error()
@@ -65,7 +67,7 @@ func (r Report) String() string {
 func (r Report) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.Int64("rows_read", r.RowsRead), slog.Int64("rows_pruned", r.RowsPruned), slog.Int64("rows_null", r.RowsNull),
-		slog.Int64("rows_future", r.RowsFuture), slog.Int64("rows_superseded", r.RowsSuperseded), slog.Int64("entities", r.Entities),
+		slog.Int64("rows_future", r.RowsFuture), slog.Int64("rows_expired", r.RowsExpired), slog.Int64("rows_superseded", r.RowsSuperseded), slog.Int64("entities", r.Entities),
 		slog.Int64("written", r.Written), slog.Int64("older", r.Older), slog.Int64("unchanged", r.Unchanged), slog.Int64("expired", r.Expired),
 		slog.Duration("lag", r.Lag()), slog.Duration("elapsed", r.Elapsed))
 }
@@ -73,7 +75,8 @@ func (r Report) LogValue() slog.Value {
 func (r *Report) addRead(s pit.LatestStats) {
 	r.RowsRead, r.RowsPruned, r.RowsNull, r.RowsFuture = s.RowsRead, s.RowsPruned, s.RowsNull, s.RowsFuture
 	r.Entities = s.Entities
-	r.RowsSuperseded = s.RowsRead - s.RowsNull - s.RowsFuture - s.Entities
+	r.RowsExpired = s.RowsOld
+	r.RowsSuperseded = s.RowsRead - s.RowsNull - s.RowsFuture - s.RowsOld - s.Entities
 }
 
 func (r *Report) addWritten(s online.WriteStats, eventTimes *feature.Column) {

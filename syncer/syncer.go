@@ -137,18 +137,37 @@ func (s *Syncer) log(ctx context.Context, r Report) {
 // carry finds the newest rows and writes them, batch by batch.
 func (s *Syncer) carry(ctx context.Context, view *feature.View, report *Report) error {
 	asOf := feature.AsOf(report.Started.UnixMicro())
-	winners, err := pit.Latest(ctx, s.o.Offline.Table(view), pit.LatestOptions{AsOf: asOf, TTL: view.TTL})
+	winners, err := pit.Latest(ctx, view, s.o.Offline.Table(view).Scan(), pit.LatestOptions{AsOf: asOf, MaxAge: view.TTL})
 	if err != nil {
 		return err
 	}
 	report.addRead(winners.Stats())
-	return winners.Batches(ctx, view.Sync.BatchSize, onlineFeatures(view), func(batch pit.Batch) error {
+	return winners.Batches(ctx, gatherRows(view), onlineFeatures(view), func(batch pit.WinnerBatch) error {
 		stats, err := s.o.Online.Write(ctx, online.Rows{
 			View: view, Keys: batch.Keys, EventTimes: batch.EventTimes, CreatedTimes: batch.CreatedTimes, Features: batch.Features,
 		})
 		report.addWritten(stats, batch.EventTimes)
 		return err
 	})
+}
+
+// gatherBytes is about how much of feature values is held at a time.
+const gatherBytes = 32 << 20
+
+// gatherRows is how many rows are read at a time: many, because each batch reads its row group again, but no more than about gatherBytes.
+func gatherRows(v *feature.View) int {
+	rowBytes := 64
+	for _, f := range v.Features {
+		switch {
+		case f.Type.IsList():
+			rowBytes += 4096
+		case f.Type.Width() > 0:
+			rowBytes += 10
+		default:
+			rowBytes += 40
+		}
+	}
+	return min(max(gatherBytes/rowBytes, v.Sync.BatchSize), 1<<17)
 }
 
 // onlineFeatures are the indices of the view's online features, in definition order.

@@ -91,6 +91,11 @@ func (t *Table) Fragments(ctx context.Context, within feature.TimeRange) (fragme
 	if err != nil {
 		return nil, 0, t.about(err)
 	}
+	return t.fragments(sources, within)
+}
+
+// fragments is Fragments over files that are known.
+func (t *Table) fragments(sources []*source, within feature.TimeRange) (fragments []*Fragment, pruned int64, err error) {
 	path, err := t.store.Resolve(t.view.Source.Path)
 	if err != nil {
 		return nil, 0, t.about(err)
