@@ -55,12 +55,16 @@ func (r *EntityRows) check(keys []*feature.Column, times *feature.Column) error 
 		return fault.New(fault.Invalid, "the time column of the entity rows is %v; it must be TIMESTAMP", times.Type)
 	}
 	rows := times.Len()
+	if len(times.Status) != rows {
+		return fault.New(fault.Invalid, "the time column has %d values and %d statuses", rows, len(times.Status))
+	}
 	for i, key := range keys {
 		if key.Type != r.keys[i].Type {
 			return fault.New(fault.Invalid, "key column %q of the entity rows is %v; it must be %v", r.keys[i].Name, key.Type, r.keys[i].Type)
 		}
-		if key.Len() != rows {
-			return fault.New(fault.Invalid, "key column %q has %d rows and the time column has %d; all columns must be of the same length", r.keys[i].Name, key.Len(), rows)
+		if key.Len() != rows || len(key.Status) != rows {
+			return fault.New(fault.Invalid, "key column %q has %d values and %d statuses, and the time column has %d rows; all must be of the same length",
+				r.keys[i].Name, key.Len(), len(key.Status), rows)
 		}
 	}
 	if rows > maxRows-len(r.times) {

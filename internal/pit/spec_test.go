@@ -45,7 +45,7 @@ func (s *spec) run(t *testing.T, d *datadriven.TestData) string {
 		return s.defineFeatures(t, d)
 	case "entities":
 		s.entities = parseTable(t, d, strings.Split(d.Input, "\n"))
-		return counted(s.entities.columns[0].Len(), "row")
+		return counted(s.entities.columns[0].Len(), "row", "rows")
 	case "join":
 		return s.join(t, d)
 	case "latest":
@@ -77,21 +77,22 @@ func (s *spec) defineFeatures(t *testing.T, d *datadriven.TestData) string {
 		rows += tab.rows()
 		from = to + 1
 	}
+	answer := counted(rows, "row", "rows") + " in " + counted(len(v.files), "file", "files")
 	for i, old := range s.views {
 		if old.view.Name == name {
 			s.views[i] = v
-			return counted(rows, "row") + " in " + counted(len(v.files), "file")
+			return answer
 		}
 	}
 	s.views = append(s.views, v)
-	return counted(rows, "row") + " in " + counted(len(v.files), "file")
+	return answer
 }
 
-func counted(n int, what string) string {
+func counted(n int, one, many string) string {
 	if n == 1 {
-		return "1 " + what
+		return "1 " + one
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 // variants are ways to read the same rows. All must give the same answer.
@@ -228,7 +229,7 @@ func (v *specView) latestOnce(t *testing.T, o pit.LatestOptions, batch int) stri
 	}
 	st := w.Stats()
 	return out.String() + fmt.Sprintf("%s; %d rows read, %d with a null, %d in the future, %d too old\n",
-		strings.Replace(counted(int(st.Entities), "entity"), "entitys", "entities", 1), st.RowsRead, st.RowsNull, st.RowsFuture, st.RowsOld)
+		counted(int(st.Entities), "entity", "entities"), st.RowsRead, st.RowsNull, st.RowsFuture, st.RowsOld)
 }
 
 func describe(err error) string { return fmt.Sprintf("error (%v): %v", fault.KindOf(err), err) }
