@@ -1,6 +1,7 @@
 package flightstest
 
 import (
+	stdcmp "cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -142,51 +143,64 @@ type definitions struct {
 // TestViewsAreThoseOfTheDefinitions compares the oracle's own list of views and features with the definitions' text.
 func TestViewsAreThoseOfTheDefinitions(t *testing.T) {
 	d := readDefinitions(t, Dir(t))
-	keyOf := map[string]string{}
-	for _, entity := range d.Entities {
-		keyOf[entity.Name] = entity.Keys[0].Name
+	if d.FeatureServices[0].Name != Service {
+		t.Errorf("the service is %q, want %q", d.FeatureServices[0].Name, Service)
 	}
 	var want []View
 	for _, name := range d.FeatureServices[0].Features {
 		viewName, feature, _ := strings.Cut(name, ":")
-		for _, v := range d.FeatureViews {
-			if v.Name != viewName {
-				continue
-			}
-			if len(want) == 0 || want[len(want)-1].Name != v.Name {
-				want = append(want, View{Name: v.Name, Key: keyOf[v.Entity], path: strings.TrimSuffix(v.Source.Path, "/**/*.parquet"), timeColumn: v.Source.EventTime})
-				view := &want[len(want)-1]
-				if view.keyColumn = v.Source.KeyColumns[view.Key]; view.keyColumn == "" {
-					view.keyColumn = view.Key
-				}
-				if v.TTL != "" {
-					ttl, err := time.ParseDuration(v.TTL)
-					if err != nil {
-						t.Fatal(err)
-					}
-					view.TTL = ttl
-				}
-			}
-			for _, f := range v.Features {
-				if feature != "*" && feature != f.Name {
-					continue
-				}
-				if f.Online != nil && !*f.Online {
-					t.Errorf("the service reads %s:%s, which is not online", v.Name, f.Name)
-				}
-				if f.Column == "" {
-					f.Column = f.Name
-				}
-				want[len(want)-1].Features = append(want[len(want)-1].Features, Feature{f.Name, f.Type, f.Column})
-			}
+		if len(want) == 0 || want[len(want)-1].Name != viewName {
+			want = append(want, d.view(t, viewName))
 		}
-	}
-	if d.FeatureServices[0].Name != Service {
-		t.Errorf("the service is %q, want %q", d.FeatureServices[0].Name, Service)
+		view := &want[len(want)-1]
+		view.Features = append(view.Features, d.features(t, viewName, feature)...)
 	}
 	if diff := cmp.Diff(want, Views(), cmp.AllowUnexported(View{}, Feature{})); diff != "" {
 		t.Errorf("the oracle's views are not those of the definitions (-definitions +oracle):\n%s", diff)
 	}
+}
+
+// view returns a defined view without its features.
+func (d definitions) view(t *testing.T, name string) View {
+	t.Helper()
+	for _, v := range d.FeatureViews {
+		if v.Name != name {
+			continue
+		}
+		view := View{Name: name, path: strings.TrimSuffix(v.Source.Path, "/**/*.parquet"), timeColumn: v.Source.EventTime}
+		for _, entity := range d.Entities {
+			if entity.Name == v.Entity {
+				view.Key = entity.Keys[0].Name
+			}
+		}
+		view.keyColumn = stdcmp.Or(v.Source.KeyColumns[view.Key], view.Key)
+		ttl, err := time.ParseDuration(stdcmp.Or(v.TTL, "0s"))
+		if err != nil {
+			t.Fatalf("view %s: %v", name, err)
+		}
+		view.TTL = ttl
+		return view
+	}
+	t.Fatalf("the service reads view %q, which is not defined", name)
+	return View{}
+}
+
+// features returns one feature of a view, or all for "*".
+func (d definitions) features(t *testing.T, viewName, name string) []Feature {
+	t.Helper()
+	var features []Feature
+	for _, v := range d.FeatureViews {
+		for _, f := range v.Features {
+			if v.Name != viewName || (name != "*" && name != f.Name) {
+				continue
+			}
+			if f.Online != nil && !*f.Online {
+				t.Errorf("the service reads %s:%s, which is not online", viewName, f.Name)
+			}
+			features = append(features, Feature{f.Name, f.Type, stdcmp.Or(f.Column, f.Name)})
+		}
+	}
+	return features
 }
 
 func readDefinitions(t *testing.T, dir string) definitions {

@@ -74,36 +74,28 @@ func compareSample(t *testing.T, rows []Row, sample [][]json.RawMessage) {
 	}
 	for _, item := range sample {
 		number := decodeAs[int](t, item[0])
-		next := 1
+		item = item[1:]
+		want, got := map[string]any{}, map[string]any{}
 		for v, view := range Views() {
-			want := map[string]any{}
 			for _, f := range view.Features {
-				want[f.Name] = decode(t, f.Type, item[next])
-				next++
+				want[view.Name+":"+f.Name] = decode(t, f.Type, item[0])
+				item = item[1:]
 			}
-			want["event_timestamp"] = decode(t, "TIMESTAMP", item[next])
-			next++
-			if diff := cmp.Diff(want, viewValues(rows[number], v)); diff != "" {
-				t.Errorf("flight %d, view %s (-pandas +oracle):\n%s", number, view.Name, diff)
+			want[view.Name] = decode(t, "TIMESTAMP", item[0])
+			item = item[1:]
+			got[view.Name] = nil
+			if micros, ok := rows[number].EventMicros(v); ok {
+				got[view.Name] = micros
 			}
 		}
-		if next != len(item) {
-			t.Fatalf("flight %d has %d values in expected.json, want %d", number, len(item), next)
+		values := rows[number].Values()
+		for i, name := range Features() {
+			got[name] = values[i]
+		}
+		if diff := cmp.Diff(want, got); diff != "" || len(item) > 0 || len(values) != len(Features()) {
+			t.Errorf("flight %d (-pandas +oracle), %d values left over:\n%s", number, len(item), diff)
 		}
 	}
-}
-
-// viewValues returns one view's values of a row by name, its event time among them.
-func viewValues(row Row, v int) map[string]any {
-	view := Views()[v]
-	values := map[string]any{"event_timestamp": nil}
-	if micros, ok := row.EventMicros(v); ok {
-		values["event_timestamp"] = micros
-	}
-	for i, value := range row.matches[v].valuesOr(len(view.Features)) {
-		values[view.Features[i].Name] = value
-	}
-	return values
 }
 
 // summary is what is compared of a whole column.
