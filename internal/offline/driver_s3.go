@@ -31,7 +31,11 @@ const (
 )
 
 // s3Driver reads any S3 service.
-type s3Driver struct{ client *s3.Client }
+type s3Driver struct {
+	client *s3.Client
+	// pageKeys is how many keys one listing request asks for; 0 is the service's own, 1,000.
+	pageKeys int32
+}
 
 // newS3Driver makes the client. It reaches no server, unless the SDK's credential chain has to.
 func newS3Driver(ctx context.Context, c S3Config) (*s3Driver, error) {
@@ -57,7 +61,7 @@ func newS3Driver(ctx context.Context, c S3Config) (*s3Driver, error) {
 	if loaded.Region == "" {
 		return nil, fault.New(fault.Precondition, "S3 configuration: no region is set; give one in the S3 settings or as AWS_REGION")
 	}
-	return &s3Driver{s3.NewFromConfig(loaded, func(o *s3.Options) {
+	return &s3Driver{client: s3.NewFromConfig(loaded, func(o *s3.Options) {
 		o.UsePathStyle = c.PathStyle
 		if c.Endpoint != "" {
 			o.BaseEndpoint = aws.String(c.Endpoint)
@@ -81,7 +85,11 @@ func s3HTTPClient() *awshttp.BuildableClient {
 }
 
 func (d *s3Driver) list(ctx context.Context, at location, yield func(object) error) error {
-	pages := s3.NewListObjectsV2Paginator(d.client, &s3.ListObjectsV2Input{Bucket: &at.bucket, Prefix: &at.path})
+	input := &s3.ListObjectsV2Input{Bucket: &at.bucket, Prefix: &at.path}
+	if d.pageKeys > 0 {
+		input.MaxKeys = &d.pageKeys
+	}
+	pages := s3.NewListObjectsV2Paginator(d.client, input)
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {

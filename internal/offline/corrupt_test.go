@@ -1,0 +1,266 @@
+package offline
+
+import (
+	"context"
+	"encoding/binary"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/compress"
+	oldparquet "github.com/xitongsys/parquet-go/parquet"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/twofold-ml/twofold/internal/fault"
+	"github.com/twofold-ml/twofold/internal/feature"
+)
+
+// victims are small files of many kinds: both page versions, all encodings that writers choose, lists, several row groups.
+func victims(t testing.TB) [][]byte {
+	fields := []arrow.Field{field("id", arrow.PrimitiveTypes.Int64), field("ts", timestampUTC)}
+	columns := []arrow.Array{}
+	all := []feature.Type{feature.Int64, feature.Timestamp, feature.Bool, feature.Int32, feature.Float, feature.Double, feature.String, feature.Bytes,
+		feature.StringList, feature.DoubleList, feature.Int64List}
+	for i, typ := range all {
+		var values []any
+		for row := range 40 {
+			values = append(values, nilAt(int64((row+1)*(i%4)+row)%5-1, sampleValue(typ, row)))
+		}
+		if i > 1 {
+			fields = append(fields, field(typ.String(), arrowType(typ)))
+		}
+		columns = append(columns, arrowArray(typ, values))
+	}
+	write := func(options ...parquet.WriterProperty) []byte {
+		return writeArrow(t, 25, fields, columns, append(options, parquet.WithDataPageSize(100), parquet.WithBatchSize(10))...)
+	}
+	return [][]byte{
+		write(parquet.WithCompression(compress.Codecs.Snappy)),
+		write(parquet.WithDataPageVersion(parquet.DataPageV2), parquet.WithCompression(compress.Codecs.Zstd)),
+		write(parquet.WithDictionaryDefault(false), parquet.WithCompression(compress.Codecs.Lz4Raw)),
+		write(parquet.WithDictionaryDefault(false), parquet.WithEncodingFor("INT32", parquet.Encodings.DeltaBinaryPacked),
+			parquet.WithEncodingFor("STRING", parquet.Encodings.DeltaByteArray), parquet.WithEncodingFor("BYTES", parquet.Encodings.DeltaLengthByteArray),
+			parquet.WithEncodingFor("DOUBLE", parquet.Encodings.ByteStreamSplit)),
+		writeOld(t, oldparquet.CompressionCodec_GZIP, oldRows(50)),
+	}
+}
+
+func sampleValue(t feature.Type, row int) any {
+	switch t {
+	case feature.Bool:
+		return row%3 == 0
+	case feature.Int32:
+		return int32(row)
+	case feature.Int64, feature.Timestamp:
+		return int64(row)
+	case feature.Float:
+		return float32(row)
+	case feature.Double:
+		return float64(row)
+	case feature.String:
+		return "value " + strconv.Itoa(row%7)
+	case feature.Bytes:
+		return []byte{byte(row), 0xff}
+	default:
+		list := make([]any, row%4)
+		for i := range list {
+			list[i] = sampleValue(t.Elem(), row+i)
+		}
+		return list
+	}
+}
+
+// readEverything reads all that can be read of a file: the schema, all rows, and some rows with skips between them.
+func readEverything(ctx context.Context, data []byte) error {
+	rows, err := RowsIn(ctx, "mutant", data)
+	if err != nil {
+		return err
+	}
+	var first error
+	for _, column := range rows.Readable() {
+		err := rows.Read(ctx, []RowColumn{column}, func([]*feature.Column) error { return nil })
+		if err == nil {
+			err = gatherSome(ctx, rows, column)
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	for _, s := range rows.sources {
+		for g := range s.footer.groups {
+			for _, c := range s.footer.columns {
+				if c.natural == feature.Timestamp {
+					s.timesOf(g, c)
+				}
+			}
+		}
+	}
+	return first
+}
+
+func gatherSome(ctx context.Context, rows *Rows, column RowColumn) error {
+	for _, s := range rows.sources {
+		b, err := s.bind(wanted{column.Name, column.Type, "test", false})
+		if err != nil {
+			return err
+		}
+		for i, group := range s.footer.groups {
+			var some []int64
+			for row := int64(1); row < group.rows && len(some) < 50; row += 3 + row%11 {
+				some = append(some, row)
+			}
+			g, err := s.openGroup(ctx, i, []binding{b})
+			if err != nil {
+				return err
+			}
+			err = g.gather(ctx, 0, some, feature.NewColumn(column.Type, 0))
+			g.close()
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// checkMutant reads a damaged file: it may read by chance, or fail with a kind that says so.
+func checkMutant(t testing.TB, what string, data []byte) (failed bool) {
+	t.Helper()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	start := time.Now()
+	err := readEverything(t.Context(), data)
+	runtime.ReadMemStats(&after)
+	if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 400<<20 {
+		t.Fatalf("%s: reading %d bytes allocated %d MiB (%v)", what, len(data), allocated>>20, err)
+	}
+	if kind := fault.KindOf(err); err != nil && kind != fault.Corrupt && kind != fault.Precondition {
+		t.Fatalf("%s: an error of kind %v: %v", what, kind, err)
+	}
+	if err != nil && !strings.Contains(err.Error(), "mutant") {
+		t.Fatalf("%s: the error does not name the file: %v", what, err)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Logf("%s: took %v (%v)", what, took, err)
+	}
+	return err != nil
+}
+
+func TestTruncatedFiles(t *testing.T) {
+	for i, data := range victims(t) {
+		require.NoError(t, readEverything(t.Context(), data), "file %d", i)
+		for _, n := range []int{0, 1, 3, 4, 7, 8, 11, 12, len(data) / 3, len(data) / 2, len(data) - 9, len(data) - 8, len(data) - 4, len(data) - 1} {
+			err := readEverything(t.Context(), data[:n])
+			require.Equal(t, fault.Corrupt, fault.KindOf(err), "file %d cut to %d: %v", i, n, err)
+		}
+		for n := 0; n < len(data); n += 1 + len(data)/200 {
+			require.Error(t, readEverything(t.Context(), data[:n]), "file %d cut to %d", i, n)
+		}
+	}
+}
+
+func TestNotParquet(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                            "is empty",
+		"PAR1":                        "has only 4 bytes",
+		"id,ts\n1,2013-01-01\n2,2013": "of another format?",
+		"PAR1\x00\x00\x00\x00PAR1":    "metadata is said to have 0 bytes",
+		"PAR1\xff\xff\xff\x7fPAR1":    "metadata is said to have 2147483647 bytes",
+	} {
+		_, err := RowsIn(t.Context(), "x", []byte(text))
+		require.Equal(t, fault.Corrupt, fault.KindOf(err))
+		require.ErrorContains(t, err, want)
+	}
+	_, err := RowsIn(t.Context(), "x", []byte("PARE----\x04\x00\x00\x00PARE"))
+	require.Equal(t, fault.Precondition, fault.KindOf(err))
+	require.ErrorContains(t, err, "encrypted")
+}
+
+// TestMutants damages files at random places. TWOFOLD_MUTANT_SEED repeats a run.
+func TestMutants(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv("TWOFOLD_MUTANT_SEED"); text != "" {
+		var err error
+		seed, err = strconv.ParseUint(text, 10, 64)
+		require.NoError(t, err)
+	}
+	t.Logf("TWOFOLD_MUTANT_SEED=%d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	files := victims(t)
+	failures := 0
+	const mutants = 2500
+	for i := range mutants {
+		data := mutate(random, files[i%len(files)])
+		if checkMutant(t, "mutant "+strconv.Itoa(i)+" of seed "+strconv.FormatUint(seed, 10), data) {
+			failures++
+		}
+	}
+	t.Logf("%d of %d mutants gave an error", failures, mutants)
+	require.Greater(t, failures, mutants/4)
+}
+
+// mutate changes some bytes of a file; half of the time in its metadata.
+func mutate(random *rand.Rand, file []byte) []byte {
+	data := append([]byte(nil), file...)
+	from := 0
+	if random.IntN(2) == 0 {
+		from = len(data) - 8 - int(binary.LittleEndian.Uint32(data[len(data)-8:]))
+	}
+	for range 1 + random.IntN(4) {
+		at := from + random.IntN(len(data)-from)
+		switch random.IntN(4) {
+		case 0:
+			data[at] ^= 1 << random.IntN(8)
+		case 1:
+			data[at] = byte(random.Uint32())
+		case 2: // a large varint
+			for k := at; k < min(at+4, len(data)); k++ {
+				data[k] = 0xff
+			}
+		case 3: // a piece from elsewhere
+			copy(data[at:min(at+8, len(data))], file[random.IntN(len(file)):])
+		}
+	}
+	return data
+}
+
+// TestDamagedColumnIsNamed damages one page and reads all columns.
+func TestDamagedColumnIsNamed(t *testing.T) {
+	p := filePlace(t)
+	data := simple(t, 1, 2, 3, 4)
+	rows, err := RowsIn(t.Context(), "x", data)
+	require.NoError(t, err)
+	x, _ := findColumn(rows.sources[0].footer.columns, "x")
+	chunk := rows.sources[0].footer.groups[1].chunks[x.leaf]
+	data[chunk.offset+1] = 0xff
+	p.put(t, "t.parquet", data)
+	table := p.store.Table(view("t.parquet", feature.Int64, xFeature))
+	_, err = readTable(t.Context(), table, feature.AllTime())
+	require.Equal(t, fault.Corrupt, fault.KindOf(err))
+	require.ErrorContains(t, err, `feature view "v": `+p.url+`/t.parquet, row group 1, column "x": `)
+}
+
+func FuzzReadParquet(f *testing.F) {
+	for _, data := range victims(f) {
+		f.Add(data)
+	}
+	f.Add([]byte("PAR1\x15\x04\x19\x4cPAR1"))
+	f.Fuzz(func(t *testing.T, data []byte) { checkMutant(t, "fuzzed", data) })
+}
+
+func FuzzPageHeader(f *testing.F) {
+	f.Add([]byte{0x15, 0x00, 0x15, 0x10, 0x15, 0x10, 0x2c, 0x15, 0x04, 0x15, 0x00, 0x15, 0x06, 0x15, 0x06, 0x00, 0x00})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		_, n, err := parsePageHeader(data)
+		if n < 0 || n > len(data) {
+			t.Fatalf("read %d of %d bytes: %v", n, len(data), err)
+		}
+	})
+}
