@@ -33,7 +33,7 @@ type WriteStats struct {
 	Older int
 	// Unchanged rows were stored already.
 	Unchanged int
-	// Expired rows were not sent to the store: they had outlived the view's ttl.
+	// Expired rows were not sent to the store: they are older than the view's ttl and ExpiredRetention together.
 	Expired int
 }
 
@@ -46,7 +46,8 @@ func (s *WriteStats) Add(o WriteStats) {
 }
 
 // Write stores each row, unless the stored row of its entity is newer: by event time, then created time; at equal times the
-// later row wins, and a deletion wins over a row. Rows that have expired by Options.Now are left out.
+// later row wins, and a deletion wins over a row. Rows that are too old at Options.Now to be kept at all (feature.View.KeepFor) are left out; one
+// that has expired since less than the retention is stored, so that what a reader is told does not depend on when the row was written.
 //
 // A row with a null key or a null event time is an error of kind fault.Invalid that names the row, and nothing is written. After
 // any other error some of the rows may be stored, as the stats tell for whole batches; writing the same rows again is safe.
@@ -162,7 +163,7 @@ func (w *writer) writeAll(ctx context.Context) error {
 	w.batch = make([]driver.Row, 0, min(n, w.store.batchSize))
 	for row := range n {
 		event := feature.EventTime(w.rows.EventTimes.Int64s[row])
-		if w.rows.View.TTL.Expired(event, w.now) {
+		if w.rows.View.KeepFor().Expired(event, w.now) {
 			w.stats.Expired++
 			continue
 		}

@@ -107,8 +107,13 @@ func (s *Store) GetMeta(ctx context.Context, names []string) ([][]byte, error) {
 		for i, name := range names {
 			answers[i] = pipe.Get(ctx, s.metaKey(name))
 		}
-		if len(names) > 0 {
-			_, _ = pipe.Exec(ctx) // it gives the first of the answers' errors, which may be that a value is not there
+		if len(names) == 0 {
+			return values, nil
+		}
+		// The error is the first of the answers', which may be that a value is not there, or one of the connection, which the
+		// answers need not have.
+		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+			return nil, err
 		}
 		for i, answer := range answers {
 			value, err := answer.Bytes()

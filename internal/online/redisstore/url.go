@@ -105,6 +105,9 @@ func splitURL(text string) (location, error) {
 	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
 		l.login, authority = authority[:at+1], authority[at+1:]
 	}
+	if strings.Contains(path+l.query, "@") {
+		return location{}, badURL("an @ stands behind its hosts")
+	}
 	port := "6379"
 	if kind == "sentinel" {
 		port = "26379"
@@ -134,7 +137,7 @@ func withPort(host, port string) (string, bool) {
 		return net.JoinHostPort("localhost", port), true
 	}
 	u, err := url.Parse("redis://" + host)
-	if err != nil || u.Hostname() == "" || u.User != nil {
+	if err != nil || u.Hostname() == "" || u.User != nil || (strings.Contains(u.Hostname(), ":") && host[0] != '[') {
 		return "", false
 	}
 	if u.Port() != "" {

@@ -25,18 +25,24 @@ func (s *Store) Write(ctx context.Context, rows []driver.Row) ([]driver.Outcome,
 		return nil, nil
 	}
 	return do(ctx, s, "write to", func(ctx context.Context) ([]driver.Outcome, error) {
-		calls := s.group(rows)
-		outcomes, err := s.run(ctx, calls, len(rows), false)
-		if redis.HasErrorPrefix(err, "NOSCRIPT") {
-			// Some server does not know the script yet. All rows again, in order, so that rows of equal times keep their order.
-			outcomes, err = s.run(ctx, calls, len(rows), true)
+		outcomes := make([]driver.Outcome, len(rows))
+		unknown, err := s.run(ctx, s.group(rows), (*redis.Script).EvalSha, outcomes)
+		if err == nil && len(unknown) > 0 {
+			unknown, err = s.run(ctx, unknown, (*redis.Script).Eval, outcomes)
 		}
-		return outcomes, err
+		if err == nil && len(unknown) > 0 {
+			err = fault.New(fault.Internal, "the server forgot the write script while it was given")
+		}
+		if err != nil {
+			return nil, err
+		}
+		return outcomes, nil
 	})
 }
 
 // call is one call of the script.
 type call struct {
+	slot uint16
 	rows []int // indices of the rows
 	keys []string
 	args []any
@@ -54,10 +60,10 @@ func (s *Store) group(rows []driver.Row) []*call {
 		}
 		c := open[slot]
 		if c == nil || len(c.rows) == s.o.RowsPerCall {
-			c = &call{}
+			c = &call{slot: slot}
 			if !s.cluster {
 				n := min(s.o.RowsPerCall, len(rows)-i)
-				c = &call{make([]int, 0, n), make([]string, 0, n), make([]any, 0, 3*n)}
+				c.rows, c.keys, c.args = make([]int, 0, n), make([]string, 0, n), make([]any, 0, 3*n)
 			}
 			open[slot] = c
 			calls = append(calls, c)
@@ -69,39 +75,35 @@ func (s *Store) group(rows []driver.Row) []*call {
 	return calls
 }
 
-// run sends all calls in one pipeline, with the script's text or with its hash only.
-func (s *Store) run(ctx context.Context, calls []*call, rows int, withText bool) ([]driver.Outcome, error) {
+// run sends all calls in one pipeline and fills in the outcomes of their rows. It returns the calls that are to be sent again with
+// the script's text, because their server does not know it: those, and later ones of the same slot, so that rows of one entity keep their order.
+func (s *Store) run(ctx context.Context, calls []*call, send func(*redis.Script, context.Context, redis.Scripter, []string, ...any) *redis.Cmd, outcomes []driver.Outcome) (unknown []*call, err error) {
 	pipe := s.client.Pipeline()
 	answers := make([]*redis.Cmd, len(calls))
 	for i, c := range calls {
-		if withText {
-			answers[i] = writeScript.Eval(ctx, pipe, c.keys, c.args...)
-		} else {
-			answers[i] = writeScript.EvalSha(ctx, pipe, c.keys, c.args...)
-		}
+		answers[i] = send(writeScript, ctx, pipe, c.keys, c.args...)
 	}
-	_, execErr := pipe.Exec(ctx)
-	outcomes := make([]driver.Outcome, rows)
-	var firstErr error
+	// The error is the first of the answers', or one of the connection, which the answers need not have.
+	if _, err := pipe.Exec(ctx); err != nil && !redis.HasErrorPrefix(err, "NOSCRIPT") {
+		return nil, err
+	}
+	again := map[uint16]bool{}
 	for i, answer := range answers {
+		c := calls[i]
 		text, err := answer.Text()
 		switch {
-		case redis.HasErrorPrefix(err, "NOSCRIPT"):
+		case redis.HasErrorPrefix(err, "NOSCRIPT"), err == nil && again[c.slot]:
+			again[c.slot] = true
+			unknown = append(unknown, c)
+		case err != nil:
 			return nil, err
-		case err == nil:
-			err = calls[i].read(text, outcomes)
+		default:
+			if err := c.read(text, outcomes); err != nil {
+				return nil, err
+			}
 		}
-		if err != nil && firstErr == nil {
-			firstErr = err
-		}
 	}
-	if firstErr == nil {
-		firstErr = execErr
-	}
-	if firstErr != nil {
-		return nil, firstErr
-	}
-	return outcomes, nil
+	return unknown, nil
 }
 
 // read puts the script's answer, one character a row, in the rows' places.

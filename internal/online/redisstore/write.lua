@@ -19,9 +19,11 @@ local function varint(value, at)
   return nil
 end
 
--- Returns the halves of event time, created time and fingerprint: low, high, low, high, low, high.
+-- Returns the halves of event time, created time and fingerprint: low, high, low, high, low, high. As everywhere, a row has
+-- fingerprint 0 if and only if it is a tombstone (field 7).
 local function walk(value)
   local h = {[1] = {0, 0}, [2] = {0, 0}, [3] = {0, 0}}
+  local tombstone = false
   local at, size = 1, #value
   while at <= size do
     local tag, length
@@ -35,6 +37,7 @@ local function walk(value)
     elseif wire == 0 then
       length, at = varint(value, at)
       if not length then return nil end
+      if field == 7 then tombstone = length ~= 0 end
     elseif wire == 2 then
       length, at = varint(value, at)
       if not length then return nil end
@@ -45,7 +48,7 @@ local function walk(value)
       return nil
     end
   end
-  if at ~= size + 1 then return nil end
+  if at ~= size + 1 or tombstone ~= (h[3][1] == 0 and h[3][2] == 0) then return nil end
   return h[1][1], h[1][2], h[2][1], h[2][2], h[3][1], h[3][2]
 end
 
@@ -54,7 +57,9 @@ local function header(value)
     local eventLow, eventHigh = struct.unpack('<I4i4', value, 2)
     local createdLow, createdHigh = struct.unpack('<I4i4', value, 11)
     local fingerprintLow, fingerprintHigh = struct.unpack('<I4i4', value, 20)
-    return eventLow, eventHigh, createdLow, createdHigh, fingerprintLow, fingerprintHigh
+    if fingerprintLow ~= 0 or fingerprintHigh ~= 0 then
+      return eventLow, eventHigh, createdLow, createdHigh, fingerprintLow, fingerprintHigh
+    end
   end
   return walk(value)
 end

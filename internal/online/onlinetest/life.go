@@ -1,0 +1,222 @@
+package onlinetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/twofold-ml/twofold/internal/fault"
+	"github.com/twofold-ml/twofold/internal/online/driver"
+	"github.com/twofold-ml/twofold/internal/storedrow"
+)
+
+// testExpiry is about ExpireAtMillis. Redis' clock cannot be set, so the times are far from now on either side.
+func testExpiry(t *testing.T, h Harness) {
+	d := h.open(t)
+	past := time.Now().Add(-time.Hour).UnixMilli()
+	future := time.Now().Add(time.Hour).UnixMilli()
+	put := func(t *testing.T, key, view string, event, expire int64) {
+		t.Helper()
+		r := row(key, view, value(event, 0, view))
+		r.ExpireAtMillis = expire
+		require.Equal(t, []driver.Outcome{driver.Written}, write(t, d, r))
+	}
+	there := func(t *testing.T, key, view string, event int64) {
+		t.Helper()
+		require.Equal(t, [][]byte{value(event, 0, view)}, read(t, d, key, view))
+	}
+	gone := func(t *testing.T, key, view string) {
+		t.Helper()
+		require.Equal(t, [][]byte{nil}, read(t, d, key, view))
+	}
+	t.Run("past", func(t *testing.T) {
+		put(t, "past", "v", 1, past)
+		gone(t, "past", "v")
+		put(t, "past", "v", 1, 0) // as if it had never been there
+		there(t, "past", "v", 1)
+	})
+	t.Run("future and never", func(t *testing.T) {
+		put(t, "future", "v", 1, future)
+		there(t, "future", "v", 1)
+		put(t, "never", "v", 1, 0)
+		there(t, "never", "v", 1)
+	})
+	t.Run("a row brings its own expiry", func(t *testing.T) {
+		put(t, "own", "v", 1, future)
+		put(t, "own", "v", 2, past)
+		gone(t, "own", "v")
+		put(t, "own2", "v", 1, 0)
+		put(t, "own2", "v", 2, past)
+		gone(t, "own2", "v")
+	})
+	t.Run("an older row changes no expiry", func(t *testing.T) {
+		put(t, "older", "v", 2, future)
+		r := row("older", "v", value(1, 0, "v"))
+		r.ExpireAtMillis = past
+		require.Equal(t, []driver.Outcome{driver.Older}, write(t, d, r))
+		there(t, "older", "v", 2)
+	})
+	t.Run("an unchanged row renews its expiry", func(t *testing.T) {
+		soon := time.Now().Add(400 * time.Millisecond).UnixMilli()
+		put(t, "renewed", "v", 1, soon)
+		r := row("renewed", "v", value(1, 0, "v"))
+		r.ExpireAtMillis = future
+		require.Equal(t, []driver.Outcome{driver.Unchanged}, write(t, d, r))
+		await(t, soon+1)
+		there(t, "renewed", "v", 1)
+	})
+	t.Run("a view never takes another's row with it", func(t *testing.T) {
+		for i, others := range []int64{future, 0} {
+			key := fmt.Sprint("shared", i)
+			put(t, key, "long", 1, others)
+			put(t, key, "short", 1, past)
+			there(t, key, "long", 1)
+			key += " the other way round"
+			soon := time.Now().Add(300 * time.Millisecond).UnixMilli()
+			put(t, key, "short", 1, soon)
+			put(t, key, "long", 1, others)
+			await(t, soon+1)
+			there(t, key, "long", 1)
+		}
+	})
+	t.Run("soon", func(t *testing.T) {
+		soon := time.Now().Add(time.Second).UnixMilli()
+		put(t, "soon", "v", 1, soon)
+		rows := read(t, d, "soon", "v")
+		if time.Now().UnixMilli() < soon {
+			require.NotNil(t, rows[0], "it went before its time")
+		}
+		await(t, soon+1)
+		gone(t, "soon", "v")
+	})
+}
+
+// await returns when the wall clock, which is what is tested, shows that time.
+func await(t *testing.T, millis int64) {
+	t.Helper()
+	timer := time.NewTimer(time.Until(time.UnixMilli(millis)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-t.Context().Done():
+		t.Fatal("the test is over")
+	}
+}
+
+func testMeta(t *testing.T, h Harness) {
+	d := h.open(t)
+	ctx := t.Context()
+	require.NoError(t, d.Ping(ctx))
+	_, err := d.Warnings(ctx)
+	require.NoError(t, err)
+
+	got, err := d.GetMeta(ctx, nil)
+	require.NoError(t, err)
+	require.Empty(t, got)
+	require.NoError(t, d.PutMeta(ctx, "a", []byte("1")))
+	require.NoError(t, d.PutMeta(ctx, "a/b", []byte{0, 0xff}))
+	require.NoError(t, d.PutMeta(ctx, "empty", nil))
+	require.NoError(t, d.PutMeta(ctx, "a", []byte("2")))
+	write(t, d, driver.Row{Entity: driver.Entity{Name: "meta", Key: []byte("a")}, View: "a", Value: value(1, 0, "")}, row("a", "meta", value(1, 0, "")))
+	got, err = d.GetMeta(ctx, []string{"a/b", "none", "a", "empty", "a"})
+	require.NoError(t, err)
+	require.Len(t, got, 5)
+	require.Equal(t, [][]byte{{0, 0xff}, nil, []byte("2")}, got[:3])
+	require.NotNil(t, got[3], "an empty value is a value")
+	require.Empty(t, got[3])
+	require.Equal(t, []byte("2"), got[4])
+}
+
+// calls are all calls that a context can end.
+func calls(d driver.Driver) map[string]func(ctx context.Context) error {
+	return map[string]func(ctx context.Context) error{
+		"Read": func(ctx context.Context) error {
+			rows, err := d.Read(ctx, []driver.Read{{Entity: entity("a"), Views: []string{"v"}}})
+			if err != nil && rows != nil {
+				return errors.New("rows beside an error")
+			}
+			return err
+		},
+		"Write": func(ctx context.Context) error {
+			_, err := d.Write(ctx, []driver.Row{row("a", "v", value(1, 0, ""))})
+			return err
+		},
+		"GetMeta": func(ctx context.Context) error { _, err := d.GetMeta(ctx, []string{"a"}); return err },
+		"PutMeta": func(ctx context.Context) error { return d.PutMeta(ctx, "a", nil) },
+		"Ping":    d.Ping,
+	}
+}
+
+func testCancelled(t *testing.T, h Harness) {
+	d := h.open(t)
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	late, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	for name, call := range calls(d) {
+		require.ErrorIs(t, call(cancelled), context.Canceled, name)
+		require.ErrorIs(t, call(late), context.DeadlineExceeded, name)
+	}
+	require.Equal(t, [][]byte{nil}, read(t, d, "a", "v"), "a write whose context was done must not be begun")
+	for name, call := range calls(d) {
+		require.NoError(t, call(t.Context()), name)
+	}
+}
+
+// frozenBound is the longest that a call may take on a store that does not answer: many times its own timeout, for a busy machine, and
+// far less than a caller would wait in vain.
+const frozenBound = 20 * time.Second
+
+func testFrozen(t *testing.T, h Harness) {
+	d, freeze, thaw := h.OpenFreezable(t)
+	t.Cleanup(func() { require.NoError(t, d.Close()) })
+	write(t, d, row("a", "v", value(1, 0, "before")))
+	freeze()
+	for name, call := range calls(d) {
+		t.Run(name, func(t *testing.T) {
+			err := within(t, func() error { return call(t.Context()) })
+			require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
+			require.NotErrorIs(t, err, context.DeadlineExceeded, "the caller set no deadline")
+			require.False(t, strings.Contains(err.Error(), "secret"))
+
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			defer cancel()
+			require.ErrorIs(t, within(t, func() error { return call(ctx) }), context.DeadlineExceeded)
+
+			ctx, cancel = context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- call(ctx) }()
+			cancel()
+			require.ErrorIs(t, within(t, func() error { return <-done }), context.Canceled)
+		})
+	}
+	thaw()
+	header, err := storedrow.ParseHeader(read(t, d, "a", "v")[0])
+	require.NoError(t, err)
+	require.EqualValues(t, 1, header.EventTime)
+	for name, call := range calls(d) {
+		require.NoError(t, call(t.Context()), "%s after the store answers again", name)
+	}
+}
+
+// within runs call and fails the test where it has not returned by frozenBound.
+func within(t *testing.T, call func() error) error {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- call() }()
+	timer := time.NewTimer(frozenBound)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		require.Error(t, err)
+		return err
+	case <-timer.C:
+		t.Fatal("the call did not return")
+		return nil
+	}
+}
