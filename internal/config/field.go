@@ -167,14 +167,14 @@ func textOf(v reflect.Value) string {
 		}
 		return x.Format(time.RFC3339Nano)
 	case time.Duration:
-		return shortDuration(x)
+		return FormatDuration(x)
 	default:
 		return fmt.Sprint(x)
 	}
 }
 
-// shortDuration is d without zero parts: "5m", not "5m0s".
-func shortDuration(d time.Duration) string {
+// FormatDuration returns d without zero parts: "5m", not "5m0s".
+func FormatDuration(d time.Duration) string {
 	text := d.String()
 	if rest, ok := strings.CutSuffix(text, "m0s"); ok {
 		text = rest + "m"

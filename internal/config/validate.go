@@ -127,14 +127,14 @@ func checkPrefix(prefix string) error {
 
 func checkPositive(d time.Duration) error {
 	if d <= 0 {
-		return fmt.Errorf("%v is not more than 0; write seconds, for example 300, or a number with a unit, for example 5m", shortDuration(d))
+		return fmt.Errorf("%v is not more than 0; write seconds, for example 300, or a number with a unit, for example 5m", FormatDuration(d))
 	}
 	return nil
 }
 
 func checkNotNegative(d time.Duration) error {
 	if d < 0 {
-		return fmt.Errorf("%v is less than 0; write 0 to cut calls off at once", shortDuration(d))
+		return fmt.Errorf("%v is less than 0; write 0 to cut calls off at once", FormatDuration(d))
 	}
 	return nil
 }

@@ -1,0 +1,258 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+
+	"github.com/twofold-ml/twofold/internal/fault"
+	"github.com/twofold-ml/twofold/internal/feature"
+	"github.com/twofold-ml/twofold/internal/offline"
+	"github.com/twofold-ml/twofold/internal/wire/arrowwire"
+)
+
+// entityRows is a file of entity rows, read as Arrow records.
+type entityRows struct {
+	schema *arrow.Schema
+	// rows is the number of rows, −1 where it is not known before the end.
+	rows int64
+	// each calls yield with every record, which is valid only until it returns. It can be called once.
+	each func(ctx context.Context, yield func(arrow.RecordBatch) error) error
+	// close frees everything.
+	close func()
+}
+
+// openEntities opens a file of entity rows. types are the types of some columns; those of the others are the file's, or inferred.
+func (a *app) openEntities(ctx context.Context, path, format string, types map[string]feature.Type, s3 offline.S3Config) (*entityRows, error) {
+	rows, err := a.openFormat(ctx, path, format, types, s3)
+	if err != nil {
+		return nil, fmt.Errorf("entity rows %s: %w", path, err)
+	}
+	each := rows.each
+	rows.each = func(ctx context.Context, yield func(arrow.RecordBatch) error) error {
+		var yielded error
+		err := each(ctx, func(record arrow.RecordBatch) error {
+			yielded = yield(record)
+			return yielded
+		})
+		if err != nil && yielded == nil {
+			return fmt.Errorf("entity rows %s: %w", path, err)
+		}
+		return err
+	}
+	return rows, nil
+}
+
+func (a *app) openFormat(ctx context.Context, path, format string, types map[string]feature.Type, s3 offline.S3Config) (*entityRows, error) {
+	if format == formatParquet {
+		return a.openParquet(ctx, path, types, s3)
+	}
+	file, done, err := a.openInput(path)
+	if err != nil {
+		return nil, err
+	}
+	open := openArrow
+	if format == formatCSV {
+		open = func(file *os.File) (*entityRows, error) { return openCSV(file, types) }
+	}
+	rows, err := open(file)
+	if err != nil {
+		done()
+		return nil, err
+	}
+	free := rows.close
+	rows.close = func() { free(); done() }
+	return rows, nil
+}
+
+// openInput opens a file. Standard input is first copied to a temporary file, because some formats are read twice, or from their end.
+func (a *app) openInput(path string) (*os.File, func(), error) {
+	if path != "-" {
+		file, err := os.Open(path)
+		if err != nil {
+			return nil, nil, &fault.Error{Kind: fault.Invalid, Err: errors.Unwrap(err)}
+		}
+		return file, func() { _ = file.Close() }, nil
+	}
+	file, err := os.CreateTemp("", "twofold-entities-*")
+	if err != nil {
+		return nil, nil, err
+	}
+	done := func() { _ = file.Close(); _ = os.Remove(file.Name()) }
+	_, err = io.Copy(file, a.in)
+	if err == nil {
+		_, err = file.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		done()
+		return nil, nil, fmt.Errorf("copy standard input to a temporary file: %w", err)
+	}
+	return file, done, nil
+}
+
+// openParquet opens a Parquet file, a folder or a glob of them, or an s3:// URL. Columns that cannot be read are left out, with a warning.
+func (a *app) openParquet(ctx context.Context, path string, types map[string]feature.Type, s3 offline.S3Config) (*entityRows, error) {
+	var rows *offline.Rows
+	if path == "-" {
+		data, err := io.ReadAll(a.in)
+		if err != nil {
+			return nil, err
+		}
+		if rows, err = offline.RowsIn(ctx, "standard input", data); err != nil {
+			return nil, err
+		}
+	} else {
+		store, err := offline.Open(ctx, offline.Config{Path: ".", S3: s3})
+		if err != nil {
+			return nil, err
+		}
+		defer store.Close()
+		if rows, err = store.OpenRows(ctx, path); err != nil {
+			return nil, err
+		}
+	}
+	var columns []offline.RowColumn
+	var fields []arrow.Field
+	for _, c := range rows.Schema().Columns {
+		t, named := types[c.Name]
+		switch {
+		case named:
+			if err := c.CanRead(t); err != nil {
+				return nil, err
+			}
+		case c.Type == 0:
+			a.complain(fmt.Sprintf("warning: column %q is left out: it cannot be read: %s", c.Name, c.Reason))
+			continue
+		default:
+			t = c.Type
+		}
+		columns = append(columns, offline.RowColumn{Name: c.Name, Type: t})
+		fields = append(fields, arrowwire.Field(c.Name, t))
+	}
+	schema := arrow.NewSchema(fields, nil)
+	each := func(ctx context.Context, yield func(arrow.RecordBatch) error) error {
+		return rows.Read(ctx, columns, func(batch []*feature.Column) error {
+			r, err := newRecord(schema, batch)
+			if err != nil {
+				return err
+			}
+			defer r.Release()
+			return yield(r)
+		})
+	}
+	return &entityRows{schema: schema, rows: rows.NumRows(), each: each, close: func() {}}, nil
+}
+
+// require reports columns that the join needs and the rows lack, before anything is sent.
+func (e *entityRows) require(keys []feature.Key, timeColumn string) error {
+	var missing []string
+	for _, key := range keys {
+		if !e.schema.HasField(key.Name) {
+			missing = append(missing, key.Name)
+		}
+	}
+	if len(missing) > 0 {
+		return fault.New(fault.Invalid, "the entity rows lack the entity key %s; they have %s", strings.Join(missing, ", "), e.columnNames())
+	}
+	if !e.schema.HasField(timeColumn) {
+		return fault.New(fault.Invalid, "the entity rows have no column %q for their time; name it with --time-column; they have %s", timeColumn, e.columnNames())
+	}
+	return nil
+}
+
+func (e *entityRows) columnNames() string {
+	var names []string
+	for _, f := range e.schema.Fields() {
+		names = append(names, f.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// stream writes all rows as one Arrow IPC stream.
+func (e *entityRows) stream(ctx context.Context, w io.Writer) error {
+	out := ipc.NewWriter(w, ipc.WithSchema(e.schema))
+	if err := e.each(ctx, out.Write); err != nil {
+		return err
+	}
+	return out.Close()
+}
+
+// openArrow reads an Arrow file, or an Arrow stream.
+func openArrow(file *os.File) (*entityRows, error) {
+	in := bufio.NewReader(file)
+	if magic, _ := in.Peek(6); bytes.Equal(magic, []byte("ARROW1")) {
+		return openArrowFile(file)
+	}
+	r, err := ipc.NewReader(in)
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "it is neither an Arrow file nor an Arrow stream: %w", err)
+	}
+	each := func(ctx context.Context, yield func(arrow.RecordBatch) error) error {
+		for ctx.Err() == nil && r.Next() {
+			if err := yield(r.RecordBatch()); err != nil {
+				return err
+			}
+		}
+		if err := r.Err(); err != nil {
+			return fault.New(fault.Invalid, "the Arrow stream is damaged: %w", err)
+		}
+		return ctx.Err()
+	}
+	return &entityRows{schema: r.Schema(), rows: -1, each: each, close: r.Release}, nil
+}
+
+func openArrowFile(file *os.File) (*entityRows, error) {
+	r, err := ipc.NewFileReader(file)
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "the Arrow file is damaged: %w", err)
+	}
+	each := func(ctx context.Context, yield func(arrow.RecordBatch) error) error {
+		for i := range r.NumRecords() {
+			record, err := r.RecordBatchAt(i)
+			if err != nil {
+				return fault.New(fault.Invalid, "the Arrow file is damaged in record %d: %w", i, err)
+			}
+			err = yield(record)
+			record.Release()
+			if err = errors.Join(err, ctx.Err()); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return &entityRows{schema: r.Schema(), rows: -1, each: each, close: func() { _ = r.Close() }}, nil
+}
+
+// newRecord makes a record of columns, whose memory it shares.
+func newRecord(schema *arrow.Schema, columns []*feature.Column) (arrow.RecordBatch, error) {
+	arrays := make([]arrow.Array, len(columns))
+	rows := 0
+	for i, c := range columns {
+		rows = c.Len()
+		var err error
+		if arrays[i], err = arrowwire.ToArray(c, 0, rows); err != nil {
+			return nil, fmt.Errorf("column %q: %w", schema.Field(i).Name, err)
+		}
+	}
+	return array.NewRecordBatch(schema, arrays, int64(rows)), nil
+}
+
+// duplicate returns a name that occurs twice, "" where none does.
+func duplicate(names []string) string {
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			return name
+		}
+	}
+	return ""
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bufio"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+
+	"github.com/twofold-ml/twofold/internal/feature"
+	"github.com/twofold-ml/twofold/internal/offline"
+	"github.com/twofold-ml/twofold/internal/wire/arrowwire"
+)
+
+// output is a file that appears whole or not at all; or standard output, which cannot be taken back.
+type output struct {
+	io.Writer
+	buffer *bufio.Writer
+	// file is nil for standard output.
+	file *os.File
+	path string
+}
+
+// createOutput starts a file beside path; commit gives it that name. "-" is standard output.
+func (a *app) createOutput(path string) (*output, error) {
+	if path == "-" {
+		buffer := bufio.NewWriterSize(a.out, 1<<16)
+		return &output{Writer: buffer, buffer: buffer}, nil
+	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a file", path)
+	}
+	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".partial-*")
+	if err != nil {
+		return nil, fmt.Errorf("create %s: %w", path, err)
+	}
+	buffer := bufio.NewWriterSize(file, 1<<20)
+	return &output{Writer: buffer, buffer: buffer, file: file, path: path}, nil
+}
+
+// commit makes the file appear under its name.
+func (o *output) commit() error {
+	if err := o.buffer.Flush(); err != nil || o.file == nil {
+		return err
+	}
+	file := o.file
+	o.file = nil
+	// As a file made by any other program would be, and on the disk before its name is.
+	err := errors.Join(file.Chmod(0o644), file.Sync(), file.Close())
+	if err == nil {
+		err = os.Rename(file.Name(), o.path)
+	}
+	if err != nil {
+		_ = os.Remove(file.Name())
+		return fmt.Errorf("write %s: %w", o.path, err)
+	}
+	return nil
+}
+
+// abandon removes a file that was not committed.
+func (o *output) abandon() {
+	if o.file != nil {
+		_ = o.file.Close()
+		_ = os.Remove(o.file.Name())
+	}
+}
+
+// writeTable writes all records of r in a format. stream says that w cannot be read from its end, so that Arrow is written as a stream.
+func writeTable(w io.Writer, format string, stream bool, r *ipc.Reader) error {
+	switch {
+	case format == formatParquet:
+		return writeParquet(w, r)
+	case format == formatCSV:
+		return writeCSV(w, r)
+	case stream:
+		out := ipc.NewWriter(w, ipc.WithSchema(r.Schema()))
+		return errors.Join(eachRecord(r, out.Write), out.Close())
+	default:
+		out, err := ipc.NewFileWriter(w, ipc.WithSchema(r.Schema()))
+		if err != nil {
+			return err
+		}
+		return errors.Join(eachRecord(r, out.Write), out.Close())
+	}
+}
+
+func eachRecord(r *ipc.Reader, write func(arrow.RecordBatch) error) error {
+	for r.Next() {
+		if err := write(r.RecordBatch()); err != nil {
+			return err
+		}
+	}
+	return r.Err()
+}
+
+func writeParquet(w io.Writer, r *ipc.Reader) error {
+	out, err := offline.NewParquetWriter(w, r.Schema())
+	if err != nil {
+		return fmt.Errorf("parquet: %w", err)
+	}
+	return errors.Join(eachRecord(r, out.Write), out.Close())
+}
+
+func writeCSV(w io.Writer, r *ipc.Reader) error {
+	out := csv.NewWriter(w)
+	var names []string
+	for _, f := range r.Schema().Fields() {
+		names = append(names, f.Name)
+	}
+	_ = out.Write(names) // Error below has it
+	cells := make([]string, len(names))
+	err := eachRecord(r, func(record arrow.RecordBatch) error {
+		columns := make([]func(int) string, len(names))
+		for i := range names {
+			columns[i] = cellsOf(record.Column(i))
+		}
+		for row := range int(record.NumRows()) {
+			for i := range cells {
+				cells[i] = columns[i](row)
+			}
+			_ = out.Write(cells) // as above
+		}
+		return out.Error()
+	})
+	out.Flush()
+	return errors.Join(err, out.Error())
+}
+
+// cellsOf returns a function that gives a row of an array as text: as get prints it, or in Arrow's own way where the array is of a type that Twofold
+// does not have.
+func cellsOf(a arrow.Array) func(int) string {
+	if c, err := arrowwire.FromArray(a); err == nil {
+		return func(row int) string { return formatPresent(c, row) }
+	}
+	return func(row int) string {
+		if a.IsNull(row) {
+			return ""
+		}
+		return a.ValueStr(row)
+	}
+}
+
+// columnsOf converts a record's columns.
+func columnsOf(record arrow.RecordBatch) ([]*feature.Column, error) {
+	columns := make([]*feature.Column, record.NumCols())
+	for i := range columns {
+		c, err := arrowwire.FromArray(record.Column(i))
+		if err != nil {
+			return nil, fmt.Errorf("column %q: %w", record.ColumnName(i), err)
+		}
+		columns[i] = c
+	}
+	return columns, nil
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"github.com/twofold-ml/twofold/internal/config"
+	"github.com/twofold-ml/twofold/internal/definition"
+	"github.com/twofold-ml/twofold/internal/fault"
+	"github.com/twofold-ml/twofold/server"
+	"github.com/twofold-ml/twofold/syncer"
+)
+
+func (a *app) serveCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve features over gRPC, with health and metrics over HTTP",
+		Long: `Serves online features, training sets and the registry over gRPC (health and reflection included), and /healthz,
+/readyz and /metrics over HTTP.
+
+With nothing configured it uses an online store embedded in the process, kept in ./twofold-data, and syncs it itself.
+With ONLINE_STORE_REDIS it uses Redis, which "twofold sync" fills.
+
+On SIGINT or SIGTERM it reports not ready, lets calls in flight finish within --drain-timeout, and exits 0.`,
+		Example: `  twofold serve --definitions features/ --offline-store-path /data/parquet
+  ONLINE_STORE_REDIS=redis://localhost:6379 OFFLINE_STORE_PATH=s3://features twofold serve`,
+		GroupID: groupServe,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			loaded, err := a.load(cmd)
+			if err != nil {
+				return err
+			}
+			return a.serve(cmd.Context(), loaded.Config)
+		},
+	}
+	config.AddFlags(cmd.Flags())
+	return cmd
+}
+
+func (a *app) serve(ctx context.Context, c config.Config) error {
+	p, err := a.open(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	set, err := p.definitions(ctx)
+	if err != nil {
+		return err
+	}
+	p.greet(ctx, set)
+	s, err := p.newServing(set)
+	if err != nil {
+		return err
+	}
+	return s.run(ctx)
+}
+
+// serving is a server with its listeners and, where it syncs too, its syncer.
+type serving struct {
+	process    *process
+	server     *server.Server
+	syncer     *syncer.Syncer
+	grpc, http net.Listener
+}
+
+// newServing makes the server and opens its listeners, so that a port that is taken shows before anything is served.
+func (p *process) newServing(set *definition.Set) (*serving, error) {
+	c := p.config
+	metrics := prometheus.NewRegistry()
+	s := &serving{process: p}
+	var err error
+	s.server, err = server.New(server.Options{
+		Definitions: set, Online: p.online, Offline: p.offline, Now: p.now, Logger: p.log, Metrics: metrics,
+		MaxRows: c.Limits.MaxRowsPerRequest, MaxMessageBytes: int(c.Limits.MaxMessageBytes), DrainTimeout: c.DrainTimeout,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if c.Syncs() {
+		if s.syncer, err = p.newSyncer(set, newSyncStatus(metrics)); err != nil {
+			return nil, err
+		}
+	}
+	if s.grpc, err = listen(c.GRPCAddress, "grpc-address"); err != nil {
+		return nil, err
+	}
+	if s.http, err = listen(c.HTTPAddress, "http-address"); err != nil {
+		_ = s.grpc.Close() // nothing was served on it
+		return nil, err
+	}
+	return s, nil
+}
+
+// run serves until ctx is done.
+func (s *serving) run(ctx context.Context) error {
+	log := s.process.log
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	synced := make(chan error, 1)
+	go func() {
+		var err error
+		if s.syncer != nil {
+			err = s.syncer.Run(ctx)
+		}
+		synced <- err
+	}()
+	log.Info("serving", "grpc", s.grpc.Addr().String(), "http", s.http.Addr().String(), "syncs", s.syncer != nil)
+	err := s.server.Serve(ctx, s.grpc, s.http)
+	stop()
+	if syncErr := <-synced; err == nil {
+		err = syncErr
+	}
+	log.Info("stopped")
+	return err
+}
+
+// listen opens a listener.
+func listen(address, flag string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fault.New(fault.Precondition, "cannot listen on %s: %w; stop what uses it, or choose another with --%s", address, lastError(err), flag)
+	}
+	return l, nil
+}
+
+// lastError returns the innermost cause of a network error: "address already in use".
+func lastError(err error) error {
+	for {
+		inner, ok := err.(interface{ Unwrap() error }) //nolint:errorlint // the chain is walked here
+		if !ok || inner.Unwrap() == nil {
+			return err
+		}
+		err = inner.Unwrap()
+	}
+}
+
+// localAddress returns an address on which a client of this machine reaches a listener.
+func localAddress(l net.Listener) string {
+	host, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		return l.Addr().String()
+	}
+	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return fmt.Sprintf("%s:%s", host, port)
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/twofold-ml/twofold/internal/config"
+	"github.com/twofold-ml/twofold/internal/definition"
+	"github.com/twofold-ml/twofold/internal/fault"
+	"github.com/twofold-ml/twofold/internal/offline"
+	"github.com/twofold-ml/twofold/internal/online"
+	"github.com/twofold-ml/twofold/internal/online/driver"
+	"github.com/twofold-ml/twofold/internal/online/pebblestore"
+	"github.com/twofold-ml/twofold/internal/online/redisstore"
+)
+
+// publishedDefinitions is the name under which the online store keeps the definitions that `twofold apply` published.
+const publishedDefinitions = "definitions"
+
+// startTimeout is how long a process waits for a store when it starts.
+const startTimeout = 10 * time.Second
+
+// process is what every command that runs on the stores has: a configuration, a clock, a logger and the stores.
+type process struct {
+	config  config.Config
+	now     func() time.Time
+	log     *slog.Logger
+	online  *online.Store
+	offline *offline.Store
+	// onlineName says where the online store is, without password.
+	onlineName string
+}
+
+// open opens the stores that the configuration names. The caller closes the process.
+func (a *app) open(ctx context.Context, c config.Config) (*process, error) {
+	p := &process{config: c, now: clock(c.ClockStart), log: a.logger(c.Log)}
+	d, err := p.openDriver()
+	if err != nil {
+		return nil, err
+	}
+	options := online.Options{}
+	if !c.ClockStart.IsZero() {
+		options.Now = p.now
+	}
+	p.online = online.NewStore(d, options)
+	if p.offline, err = offline.Open(ctx, offline.Config{Path: c.OfflineStorePath, S3: s3Config(c)}); err != nil {
+		return nil, errors.Join(err, p.online.Close())
+	}
+	return p, nil
+}
+
+func s3Config(c config.Config) offline.S3Config {
+	return offline.S3Config{
+		Endpoint: c.S3.Endpoint, Region: c.S3.Region, PathStyle: c.UsesPathStyle(), AccessKeyID: c.S3.AccessKeyID,
+		SecretAccessKey: c.S3.SecretAccessKey.Reveal(), SessionToken: c.S3.SessionToken.Reveal(),
+	}
+}
+
+// openDriver opens the online store: a new backend has its case here.
+func (p *process) openDriver() (driver.Driver, error) {
+	c := p.config.OnlineStore
+	if p.config.Embedded() {
+		p.onlineName = "embedded store " + c.Path
+		return pebblestore.Open(pebblestore.Options{Path: c.Path})
+	}
+	p.onlineName = c.Redis.String()
+	return redisstore.Open(redisstore.Options{URL: c.Redis.Reveal(), Prefix: c.RedisKeyPrefix})
+}
+
+// close closes the stores. It tells what went wrong, because nobody else can do anything about it.
+func (p *process) close() {
+	if err := errors.Join(p.online.Close(), p.offline.Close()); err != nil {
+		p.log.Error("closing the stores failed", "error", err)
+	}
+}
+
+// definitions returns the definitions that the configuration names: files, else those that were published.
+func (p *process) definitions(ctx context.Context) (*definition.Set, error) {
+	defaults := definition.Defaults{SyncInterval: p.config.FeatureSyncInterval}
+	if path := p.config.Definitions; path != "" {
+		return readDefinitions(path, defaults)
+	}
+	set, err := p.published(ctx, defaults)
+	if err == nil && set == nil {
+		return nil, fault.New(fault.Precondition, "there are no definitions: none are published in the online store (%s); "+
+			"publish some with `twofold apply --definitions FOLDER`, or name files with --definitions", p.onlineName)
+	}
+	return set, err
+}
+
+// published returns the definitions in the online store, nil where there are none.
+func (p *process) published(ctx context.Context, defaults definition.Defaults) (*definition.Set, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	values, err := p.online.GetMeta(ctx, []string{publishedDefinitions})
+	if err != nil || values[0] == nil {
+		return nil, err
+	}
+	return definition.Unmarshal(values[0], defaults)
+}
+
+// readDefinitions reads and checks a file or folder.
+func readDefinitions(path string, defaults definition.Defaults) (*definition.Set, error) {
+	files, err := definition.ReadFiles(path)
+	if err != nil {
+		return nil, err
+	}
+	return definition.Parse(files, defaults)
+}
+
+// greet logs what the process runs on, and what an operator should know about it.
+func (p *process) greet(ctx context.Context, set *definition.Set) {
+	if p.config.Embedded() {
+		p.log.Info("using the embedded online store, because no Redis is configured (ONLINE_STORE_REDIS)", "path", p.config.OnlineStore.Path)
+	} else {
+		p.log.Info("using Redis", "url", p.onlineName, "key_prefix", p.config.OnlineStore.RedisKeyPrefix)
+	}
+	if !p.config.ClockStart.IsZero() {
+		p.log.Warn("replay: the clock of this process does not tell the real time", "clock_start", p.config.ClockStart)
+	}
+	source := p.config.Definitions
+	if source == "" {
+		source = "published in the online store"
+	}
+	p.log.Info("definitions read", "from", source, "entities", len(set.Registry.Entities()), "feature_views", len(set.Registry.Views()),
+		"feature_services", len(set.Registry.Services()), "hash", set.Hash())
+	for _, problem := range set.Warnings {
+		p.log.Warn("definitions: " + problem.String())
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	warnings, err := p.online.Warnings(ctx)
+	if err != nil {
+		p.log.Warn("the online store's settings could not be checked", "error", err)
+	}
+	for _, warning := range warnings {
+		p.log.Warn("online store: " + warning)
+	}
+}
+
+// clock returns the real clock, or one that started at an instant and runs on.
+func clock(start time.Time) func() time.Time {
+	if start.IsZero() {
+		return time.Now
+	}
+	begun := time.Now()
+	return func() time.Time { return start.Add(time.Since(begun)) }
+}
+
+// logger returns a logger to standard error.
+func (a *app) logger(c config.Log) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.Level.Level()}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(a.err, options))
+	}
+	return slog.New(slog.NewTextHandler(a.err, options))
+}
