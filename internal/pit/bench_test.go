@@ -145,7 +145,7 @@ func BenchmarkJoin(b *testing.B) {
 	}
 }
 
-// BenchmarkJoinLarge takes some seconds and 1.5 GB; run it by name.
+// BenchmarkJoinLarge takes some seconds and 1.5 GB; -short leaves it out.
 func BenchmarkJoinLarge(b *testing.B) {
 	if testing.Short() {
 		b.Skip("left out by -short")

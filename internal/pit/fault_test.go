@@ -234,9 +234,13 @@ func TestCancelReturns(t *testing.T) {
 				faulty.memorySource = source
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
-				done := make(chan error)
+				done := make(chan error, 1)
 				go func() { done <- call(ctx, view, &faulty) }()
-				<-reached
+				select {
+				case <-reached:
+				case err := <-done:
+					t.Fatalf("ended before it was blocked: %v", err)
+				}
 				cancel()
 				if err := <-done; !errors.Is(err, context.Canceled) {
 					t.Fatalf("got %v", err)

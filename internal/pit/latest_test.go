@@ -43,7 +43,7 @@ func oracleLatest(t *table, o pit.LatestOptions) (winners []int, stats pit.Lates
 }
 
 func TestLatestEqualsOracle(t *testing.T) {
-	eachCase(t, 2000, func(t *testing.T, r *rand.Rand) {
+	eachCase(t, 1000, func(t *testing.T, r *rand.Rand) {
 		keys := []feature.Key{{Name: "a", Type: keyTypes[r.IntN(4)]}, {Name: "b", Type: keyTypes[r.IntN(4)]}, {Name: "c", Type: keyTypes[r.IntN(4)]}}
 		view := newView("v", keys[:1+r.IntN(3)], randomFeatures(r, 3), r.IntN(2) == 0)
 		moment := moments(r)

@@ -73,7 +73,7 @@ func createdOf(t *table, row int) int64 {
 }
 
 func TestJoinEqualsOracle(t *testing.T) {
-	eachCase(t, 3000, func(t *testing.T, r *rand.Rand) {
+	eachCase(t, 2000, func(t *testing.T, r *rand.Rand) {
 		c := newRandomCase(r)
 		j, err := pit.Join(t.Context(), c.rows(t, r), c.views, c.options)
 		if err != nil {
@@ -107,7 +107,7 @@ func checkStats(t *testing.T, got pit.Stats, s *memorySource, c *randomCase, eve
 
 // TestJoinIsInvariant joins the same rows cut into other fragments and batches, with other workers and chunks.
 func TestJoinIsInvariant(t *testing.T) {
-	eachCase(t, 300, func(t *testing.T, r *rand.Rand) {
+	eachCase(t, 150, func(t *testing.T, r *rand.Rand) {
 		c := newRandomCase(r)
 		first, err := pit.Join(t.Context(), c.rows(t, r), c.views, c.options)
 		if err != nil {
@@ -133,7 +133,7 @@ func TestJoinIsInvariant(t *testing.T) {
 // TestJoinOfPermutedEntityRows joins the entity rows in the opposite order and expects the opposite result: no entity row
 // depends on another.
 func TestJoinOfPermutedEntityRows(t *testing.T) {
-	eachCase(t, 300, func(t *testing.T, r *rand.Rand) {
+	eachCase(t, 150, func(t *testing.T, r *rand.Rand) {
 		c := newRandomCase(r)
 		first, err := pit.Join(t.Context(), c.rows(t, r), c.views, c.options)
 		if err != nil {
