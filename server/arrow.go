@@ -18,6 +18,13 @@ import (
 	"github.com/twofold-ml/twofold/internal/wire/arrowwire"
 )
 
+// The largest parts of an Arrow message that are accepted, because each is allocated before it is read: a schema of some ten
+// thousand columns, and a record batch of some million rows.
+const (
+	maxArrowMetadata = 16 << 20
+	maxArrowBody     = 256 << 20
+)
+
 // arrowTable holds entity rows that came as an Arrow IPC stream, spread over any number of chunks. The stream is decoded
 // in a goroutine of its own while chunks come in; only that goroutine touches the fields below until finish returns.
 type arrowTable struct {
@@ -50,7 +57,7 @@ func (t *arrowTable) decode(in io.Reader) (err error) {
 			err = fault.InvalidField("entity_rows.arrow_ipc", "not a valid Arrow IPC stream: %v", p)
 		}
 	}()
-	reader, err := ipc.NewReader(in)
+	reader, err := ipc.NewReader(in, ipc.WithMetadataSizeLimit(maxArrowMetadata), ipc.WithBodySizeLimit(maxArrowBody))
 	if err != nil {
 		return fault.InvalidField("entity_rows.arrow_ipc", "not an Arrow IPC stream: %w", err)
 	}

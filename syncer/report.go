@@ -29,14 +29,14 @@ type Report struct {
 	RowsNull int64
 	// RowsFuture are rows left for a later run because their event time is after Started.
 	RowsFuture int64
-	// RowsExpired are rows that were read and are older than the ttl allows.
+	// RowsExpired are rows that were read and are too old to be kept online: older than the ttl and the view's expired_retention.
 	RowsExpired int64
 	// RowsSuperseded are rows for whose entity the files hold a newer one.
 	RowsSuperseded int64
 	// Entities is the number of entities for which a newest row was found.
 	Entities int64
 	// Written, Older, Unchanged and Expired say what became of those newest rows: stored; not stored because the store has
-	// a newer one; stored already; not stored because it expired while the run went on.
+	// a newer one; stored already; not stored because it grew too old while the run went on.
 	Written, Older, Unchanged, Expired int64
 	// Newest is the newest event time found; the zero time where there was no row.
 	Newest time.Time

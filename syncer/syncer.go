@@ -137,7 +137,7 @@ func (s *Syncer) log(ctx context.Context, r Report) {
 // carry finds the newest rows and writes them, batch by batch.
 func (s *Syncer) carry(ctx context.Context, view *feature.View, report *Report) error {
 	asOf := feature.AsOf(report.Started.UnixMicro())
-	winners, err := pit.Latest(ctx, view, s.o.Offline.Table(view).Scan(), pit.LatestOptions{AsOf: asOf, MaxAge: view.TTL})
+	winners, err := pit.Latest(ctx, view, s.o.Offline.Table(view).Scan(), pit.LatestOptions{AsOf: asOf, MaxAge: view.KeepFor()})
 	if err != nil {
 		return err
 	}

@@ -28,10 +28,11 @@ func TestFlights(t *testing.T) {
 		Definitions: "@" + filepath.Join(dir, "definitions"),
 		Now:         func() time.Time { return clock },
 	}
+	want := flightstest.Expected(t, dir)
 	t.Run("embedded", func(t *testing.T) {
 		config := config
 		config.Offline.Path = filepath.Join(dir, "offline")
-		testFlights(t, dir, servertest.Start(t, config))
+		testFlights(t, dir, servertest.Start(t, config), want)
 	})
 	t.Run("redis and S3", func(t *testing.T) {
 		config := config
@@ -41,7 +42,7 @@ func TestFlights(t *testing.T) {
 			t.Fatal(err)
 		}
 		config.Online = store
-		testFlights(t, dir, servertest.Start(t, config))
+		testFlights(t, dir, servertest.Start(t, config), want)
 	})
 }
 
@@ -73,14 +74,14 @@ func uploaded(t *testing.T, dir string) offline.Config {
 	}}
 }
 
-func testFlights(t *testing.T, dir string, env *servertest.Env) {
+func testFlights(t *testing.T, dir string, env *servertest.Env, want []flightstest.Row) {
 	t.Run("sync", func(t *testing.T) { testSync(t, env) })
 	t.Run("online", func(t *testing.T) {
 		for _, example := range flightstest.OnlineExamples(t, dir) {
 			t.Run(example.Title, func(t *testing.T) { testOnline(t, env, example) })
 		}
 	})
-	t.Run("training", func(t *testing.T) { testTraining(t, dir, env) })
+	t.Run("training", func(t *testing.T) { testTraining(t, env, want) })
 }
 
 // testSync syncs twice: the second run must find everything stored.
@@ -145,8 +146,7 @@ func testOnline(t *testing.T, env *servertest.Env, example flightstest.OnlineExa
 }
 
 // testTraining joins every flight and compares every value of every row.
-func testTraining(t *testing.T, dir string, env *servertest.Env) {
-	want := flightstest.Expected(t, dir)
+func testTraining(t *testing.T, env *servertest.Env, want []flightstest.Row) {
 	row := 0
 	manifest, err := env.Client.Historical(t.Context(), &twofoldv1.HistoricalHeader{FeatureService: flightstest.Service}, entityRows(want), func(batch *twofoldv1.ColumnBatch) error {
 		columns, err := wire.ResponseColumnsFromProto("columns", batch.GetColumns())

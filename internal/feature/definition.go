@@ -44,6 +44,15 @@ func (v *View) FeatureIndex(name string) (int, bool) {
 	return i, ok
 }
 
+// KeepFor is how long after its event time a row is kept online: the ttl, while which it is served, and the retention, while which
+// it is reported as Expired. 0 is for ever.
+func (v *View) KeepFor() TTL {
+	if v.TTL == 0 {
+		return 0
+	}
+	return v.TTL + TTLOf(v.ExpiredRetention)
+}
+
 // Source is a view's history: Parquet files and the columns that matter in them.
 type Source struct {
 	// Path is a file, a folder or a glob; relative to the offline store's path unless it is a URL.

@@ -1249,7 +1249,7 @@ type PushFeaturesResponse struct {
 	RowsOlder uint64 `protobuf:"varint,2,opt,name=rows_older,json=rowsOlder,proto3" json:"rows_older,omitempty"`
 	// Rows that are already stored, byte for byte.
 	RowsUnchanged uint64 `protobuf:"varint,3,opt,name=rows_unchanged,json=rowsUnchanged,proto3" json:"rows_unchanged,omitempty"`
-	// Rows left out because they have already expired.
+	// Rows left out because they are too old to be kept online: older than the view's ttl and expired_retention together.
 	RowsExpired   uint64 `protobuf:"varint,4,opt,name=rows_expired,json=rowsExpired,proto3" json:"rows_expired,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
