@@ -14,6 +14,8 @@ type location struct {
 	bucket string
 	// path is absolute for local files ("/data/x") and a key for S3 ("data/x"); slashes on every system. It may be a glob.
 	path string
+	// name is what the bytes are called that came from no place, for example "standard input".
+	name string
 }
 
 const (
@@ -23,8 +25,11 @@ const (
 
 func (l location) isS3() bool { return l.bucket != "" }
 
-// String gives the URL.
+// String gives the URL, or the name.
 func (l location) String() string {
+	if l.name != "" {
+		return l.name
+	}
 	if l.isS3() {
 		return s3Scheme + l.bucket + "/" + l.path
 	}

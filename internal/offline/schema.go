@@ -175,7 +175,7 @@ func (s *Store) OpenRows(ctx context.Context, path string) (*Rows, error) {
 
 // RowsIn reads the footer of a Parquet file in memory, for example one that came through standard input. name is for messages.
 func RowsIn(ctx context.Context, name string, data []byte) (*Rows, error) {
-	o := object{at: location{path: "/" + name}, size: int64(len(data))}
+	o := object{at: location{name: name}, size: int64(len(data))}
 	d := memoryDriver{data}
 	f, err := readFooter(ctx, d, o)
 	if err != nil {
