@@ -10,8 +10,8 @@ import (
 	"github.com/twofold-ml/twofold/internal/feature"
 )
 
-// maxNodes bounds what one document may expand to through aliases.
-const maxNodes = 4_000_000
+// freeNodes is what any document may expand to through aliases; a larger one, to four times its own size.
+const freeNodes = 100_000
 
 // maxMergeDepth bounds merge keys that merge mappings with merge keys.
 const maxMergeDepth = 16
@@ -20,9 +20,9 @@ const maxMergeDepth = 16
 // descriptors, whose depth bounds its own.
 type decoder struct {
 	*checker
-	file  int
-	nodes int
-	full  bool
+	file int
+	// nodes is how many entries and elements have been read, of at most limit.
+	nodes, limit int
 }
 
 // document decodes a document into the definitions, after what is there already. It reports whether it held anything.
@@ -37,6 +37,7 @@ func (d *decoder) document(document *yaml.Node) bool {
 		d.reportNode(d.file, root, fmt.Sprintf("the file begins with %s", kindOf(root)), "begin it with entities:, feature_views: or feature_services:")
 		return true
 	}
+	d.limit = freeNodes + 4*size(root)
 	d.fields(root, defs)
 	return true
 }
@@ -222,14 +223,23 @@ func (d *decoder) refuse(s spot, node *yaml.Node, message, mend string) {
 
 // count counts a node and reports whether there is room for it.
 func (d *decoder) count(node *yaml.Node) bool {
-	if d.nodes++; d.nodes > maxNodes {
-		if !d.full {
-			d.full, d.incomplete = true, true
-			d.reportNode(d.file, node, fmt.Sprintf("the document expands to more than %d values", maxNodes), "use fewer aliases (*name), or split it")
-		}
-		return false
+	if d.nodes++; d.nodes <= d.limit {
+		return true
 	}
-	return true
+	if !d.abandoned {
+		d.abandoned = true
+		d.reportNode(d.file, node, fmt.Sprintf("aliases expand the document to more than %d values", d.limit), "use fewer aliases (*name)")
+	}
+	return false
+}
+
+// size returns the number of nodes that are written out.
+func size(node *yaml.Node) int {
+	n := 1
+	for _, child := range node.Content {
+		n += size(child)
+	}
+	return n
 }
 
 // resolve follows an alias. (The target of an alias is never an alias.)

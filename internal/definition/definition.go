@@ -59,7 +59,7 @@ func Parse(files []File, defaults Defaults) (*Set, error) {
 	for i := range files {
 		c.readFile(i)
 	}
-	if len(c.problems) == 0 && proto.Size(c.defs) == 0 {
+	if !c.incomplete && !hasError(c.problems) && proto.Size(c.defs) == 0 {
 		c.reportFile(0, Error, "nothing is defined", "define at least one entity and one feature view; `twofold init` writes a first definition from a Parquet file")
 	}
 	return c.finish()
@@ -100,12 +100,14 @@ func encode(defs *twofoldv1.Definitions) ([]byte, error) {
 
 // finish runs every check and builds the domain where there is no error.
 func (c *checker) finish() (*Set, error) {
-	c.checkRules()
-	c.checkNames()
-	c.checkViews()
-	c.checkServices()
+	if !c.abandoned {
+		c.checkRules()
+		c.checkNames()
+		c.checkViews()
+		c.checkServices()
+	}
 	slices.SortStableFunc(c.problems, compareProblems)
-	if slices.ContainsFunc(c.problems, func(p Problem) bool { return p.Severity == Error }) {
+	if hasError(c.problems) {
 		return nil, &ProblemsError{Problems: c.problems}
 	}
 	encoded, err := encode(c.defs)
@@ -115,4 +117,8 @@ func (c *checker) finish() (*Set, error) {
 	sum := sha256.Sum256(encoded)
 	registry := build(c.defs, c.defaults, hex.EncodeToString(sum[:]))
 	return &Set{Proto: c.defs, Registry: registry, Warnings: c.problems, places: c.places}, nil
+}
+
+func hasError(problems []Problem) bool {
+	return slices.ContainsFunc(problems, func(p Problem) bool { return p.Severity == Error })
 }

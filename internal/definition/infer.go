@@ -2,12 +2,13 @@ package definition
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
@@ -210,13 +211,13 @@ func (g *guess) write() []byte {
 	used := map[string]bool{eventTimestampName: true}
 	keyNames := g.writeEntity(used)
 	g.writeView(keyNames, used)
-	g.printf("\nfeature_services:\n  - name: %s_v1\n    features: [%q]\n", g.view, g.view+":*")
+	g.printf("\nfeature_services:\n  - name: %s\n    features: [%q]\n", quote(g.view+"_v1"), g.view+":*")
 	return g.out.Bytes()
 }
 
 // writeEntity returns the names of the keys, one a key column.
 func (g *guess) writeEntity(used map[string]bool) []string {
-	g.printf("\nentities:\n  - name: %s\n", g.entity)
+	g.printf("\nentities:\n  - name: %s\n", quote(g.entity))
 	if len(g.keys) == 0 {
 		candidates := g.names(func(c SourceColumn) bool { return isKeyType(c.Type) && c.Name != g.event && c.Name != g.created })
 		g.printf("    # TODO: which columns say whom a row is about? List them here as {name: …, type: …}, and take them out of the\n    # features below.")
@@ -258,7 +259,7 @@ func unusedName(column, otherwise string, used map[string]bool) string {
 }
 
 func (g *guess) writeView(keyNames []string, used map[string]bool) {
-	g.printf("\nfeature_views:\n  - name: %s\n    entity: %s\n", g.view, g.entity)
+	g.printf("\nfeature_views:\n  - name: %s\n    entity: %s\n", quote(g.view), quote(g.entity))
 	g.writeSource(keyNames)
 	g.printf("    # For how long after its event time a row is served. Without a ttl, for ever.\n    # ttl: 24h\n")
 	g.printf("    features:\n")
@@ -324,16 +325,15 @@ func quote(text string) string {
 			return text
 		}
 	}
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(text); err != nil { // A string always encodes.
-		return `""`
-	}
-	return strings.TrimSpace(b.String())
+	return strconv.Quote(strings.ToValidUTF8(text, "�"))
 }
 
 // oneLine makes a text fit for a comment.
 func oneLine(text string) string {
-	return strings.Join(strings.FieldsFunc(strings.ToValidUTF8(text, "�"), func(r rune) bool { return r < ' ' || r == 0x7f || r == 0x85 || r == 0x2028 || r == 0x2029 }), " ")
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "�"))
 }

@@ -76,6 +76,8 @@ type checker struct {
 	refused map[spot]bool
 	// incomplete is set where a part could not be read at all, so that what refers to it must not be called unknown.
 	incomplete bool
+	// abandoned is set where the definitions are too large to be checked.
+	abandoned bool
 }
 
 func newChecker(files []File, defaults Defaults) *checker {

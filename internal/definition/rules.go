@@ -31,7 +31,7 @@ func (c *checker) checkRules() {
 		if v, ok := violation.FieldValue.Interface().(string); ok {
 			value = v
 		}
-		message, mend := explain(violation, value)
+		message, mend := explain(s, violation.Proto.GetMessage(), value)
 		c.report(s, Error, message, mend)
 	}
 }
@@ -63,14 +63,11 @@ func (c *checker) spotOf(path *validate.FieldPath) spot {
 	return s
 }
 
-// explain says a violation in words.
-func explain(violation *protovalidate.Violation, value string) (message, mend string) {
-	fd := violation.FieldDescriptor
-	if fd == nil {
-		return violation.Proto.GetMessage(), ""
-	}
-	owner := nameOf(fd.ContainingMessage())
-	switch full := strings.TrimPrefix(string(fd.FullName()), "twofold.v1."); full {
+// explain says in words that a rule is broken at a spot. text is what the rule says of itself.
+func explain(s spot, text, value string) (message, mend string) {
+	md := s.message.ProtoReflect().Descriptor()
+	owner := nameOf(md)
+	switch full := string(md.Name()) + "." + string(s.field); full {
 	case "Entity.name", "FeatureView.name", "FeatureServiceDefinition.name", "EntityKey.name", "Feature.name":
 		return explainName(owner, full, value)
 	case "Entity.keys":
@@ -90,6 +87,9 @@ func explain(violation *protovalidate.Violation, value string) (message, mend st
 	case "Source.event_time_column":
 		return "a source needs an event time column", "write event_time_column: and the column that says when a row's values became true"
 	case "FeatureServiceDefinition.features":
+		if s.element == 0 {
+			return "a feature service needs at least one feature", "list them as view:feature, or view:* for all of a view"
+		}
 		return explainServiceFeature(value)
 	case "Sync.interval":
 		return "sync.interval is not more than 0", "write a time such as 5m; or leave it out for half the ttl; or write enabled: false not to sync at all"
@@ -98,9 +98,9 @@ func explain(violation *protovalidate.Violation, value string) (message, mend st
 	case "Sync.tolerated_missed_runs":
 		return "sync.tolerated_missed_runs is more than 1000", "write 0 to 1000"
 	case "FeatureView.ttl", "FeatureView.expired_retention", "Sync.run_time":
-		return fmt.Sprintf("%s of %s is less than 0", fd.Name(), owner), "write a time such as 24h, or leave it out"
+		return fmt.Sprintf("%s of %s is less than 0", s.field, owner), "write a time such as 24h, or leave it out"
 	default:
-		return fmt.Sprintf("%s of %s: %s", fd.Name(), owner, violation.Proto.GetMessage()), ""
+		return fmt.Sprintf("%s of %s: %s", s.field, owner, text), ""
 	}
 }
 
@@ -144,8 +144,6 @@ func cleanName(text string, most int) string {
 
 func explainServiceFeature(value string) (message, mend string) {
 	switch {
-	case value == "":
-		return "a feature service needs at least one feature", "list them as view:feature, or view:* for all of a view"
 	case strings.Contains(value, "__"):
 		view, feature, _ := strings.Cut(value, "__")
 		return fmt.Sprintf("%q is not of the form view:feature", shorten(value)), fmt.Sprintf("did you mean %q?", view+":"+feature)

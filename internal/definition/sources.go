@@ -104,14 +104,14 @@ func (c *checker) checkSource(v *twofoldv1.FeatureView, e *twofoldv1.Entity, col
 		sc.checkTime(spot{message: s, field: "created_time_column"}, "created time", s.GetCreatedTimeColumn())
 	}
 	for _, k := range e.GetKeys() {
-		sc.checkColumn(sc.keySpot(s, k), fmt.Sprintf("key %q", k.GetName()), keyColumn(s, k.GetName()), feature.Type(k.GetType()), "map it in source.key_columns")
+		sc.checkColumn(sc.keySpot(s, k), fmt.Sprintf("key %q", k.GetName()), keyColumn(s, k.GetName()), feature.Type(k.GetType()), "source.key_columns")
 	}
 	for _, f := range v.GetFeatures() {
 		at := spot{message: f, field: "name"}
 		if f.GetColumn() != "" {
 			at.field = "column"
 		}
-		sc.checkColumn(at, fmt.Sprintf("feature %q", f.GetName()), columnOf(f), feature.Type(f.GetType()), "name it with column:")
+		sc.checkColumn(at, fmt.Sprintf("feature %q", f.GetName()), columnOf(f), feature.Type(f.GetType()), "column:")
 	}
 }
 
@@ -130,7 +130,7 @@ func (sc *sourceChecker) find(at spot, what, name, elsewhere string) (SourceColu
 	case !ok:
 		mend := nearest(name, sc.names)
 		if elsewhere != "" {
-			mend += "; a column of another name: " + elsewhere
+			mend += " (a column of another name is given as " + elsewhere + ")"
 		}
 		sc.report(at, Error, fmt.Sprintf("feature view %q: the source has no column %q for %s", sc.view.GetName(), name, what), mend)
 		return column, false

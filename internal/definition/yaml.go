@@ -68,10 +68,10 @@ func (c *checker) reportSyntax(file int, err error) {
 		message = message[len(m[0]):]
 		line, _ = strconv.Atoi(m[1])
 	}
-	text := string(c.places.files[file].Data)
-	lines := strings.Split(text, "\n")
-	line = min(line, len(lines))
-	column, mend := 1, "mend this line or those just above it: indent with spaces, write a space after each colon, close quotes and brackets"
+	lines := strings.Split(string(c.places.files[file].Data), "\n")
+	line = firstBadLine(lines, min(line, len(lines)))
+	column := 1 + len(lines[line-1]) - len(strings.TrimLeft(lines[line-1], " "))
+	mend := "mend this line or the one above it: indent with spaces, write a space after each colon, close quotes and brackets"
 	if m := yamlAnchor.FindStringSubmatch(message); m != nil {
 		line, column = find(lines, "*"+m[1])
 		mend = fmt.Sprintf("write &%s before the value that it stands for, above this line", m[1])
@@ -80,6 +80,26 @@ func (c *checker) reportSyntax(file int, err error) {
 		message, mend = "a tab is used for indentation, which YAML does not allow", "indent with spaces"
 	}
 	c.problems = append(c.problems, c.placed(Problem{Message: "this is not YAML: " + message, Mend: mend}, place{file, line, column}))
+}
+
+// firstBadLine returns the line that broke the text: the one after the longest beginning that can be read. It looks near the line that the
+// parser told, within a bounded effort.
+func firstBadLine(lines []string, told int) int {
+	const budgetBytes, window = 16 << 20, 200
+	bad, read := told, 0
+	for n := max(0, told-3); n < min(len(lines), told+window); n++ {
+		text := strings.Join(lines[:n], "\n")
+		if read += len(text); read > budgetBytes {
+			break
+		}
+		if _, err := parseYAML([]byte(text)); err == nil {
+			bad = n + 1
+		}
+	}
+	for bad < len(lines) && (strings.TrimSpace(lines[bad-1]) == "" || strings.HasPrefix(strings.TrimSpace(lines[bad-1]), "#")) {
+		bad++
+	}
+	return bad
 }
 
 // find returns the line and column, counted from 1, of the first occurrence of text.

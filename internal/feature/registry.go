@@ -116,22 +116,48 @@ func (r *Registry) ParseRef(ref string) ([]Ref, error) {
 	return []Ref{{view, i}}, nil
 }
 
-// DidYouMean returns `; did you mean "x"?` for the candidate nearest to name by edit distance, or, where none is near, the
-// candidates themselves if they are few; else an empty string.
+// DidYouMean returns `; did you mean "x"?` for the candidate nearest to name, or, where none is near, the candidates
+// themselves if they are few; else an empty string. Near is an edit distance of at most a third of the name, or one name within the other.
 func DidYouMean(name string, candidates []string) string {
-	best, bestDistance := "", len(name)/2+2
-	for _, c := range candidates {
-		if d := editDistance(strings.ToLower(name), strings.ToLower(c)); d < bestDistance || (d == bestDistance && c < best) {
-			best, bestDistance = c, d
-		}
-	}
-	if best != "" {
+	if best := nearest(strings.ToLower(name), candidates); best != "" {
 		return fmt.Sprintf("; did you mean %q?", best)
 	}
 	if len(candidates) > 0 && len(candidates) <= 8 {
 		return "; there are: " + strings.Join(sorted(candidates), ", ")
 	}
 	return ""
+}
+
+// maxSuggested is the longest name for which others are suggested: names come from requests, and the distance takes
+// time in the square of their length.
+const maxSuggested = 128
+
+// nearest returns the candidate nearest to name, which is in lower case; of several, the first by name. It is empty where none is near.
+func nearest(name string, candidates []string) string {
+	limit := min((len(name)+2)/3, len(name)-1)
+	if len(name) > maxSuggested {
+		return ""
+	}
+	best, bestDistance := "", limit+1
+	for _, c := range candidates {
+		d := distance(name, strings.ToLower(c), limit)
+		if d < bestDistance || (d == bestDistance && d <= limit && c < best) {
+			best, bestDistance = c, d
+		}
+	}
+	return best
+}
+
+// distance is the edit distance, limit+1 where it is more; a name of three letters or more within the other is at most limit away.
+func distance(a, b string, limit int) int {
+	d := limit + 1
+	if difference := len(a) - len(b); max(difference, -difference) <= limit {
+		d = min(d, editDistance(a, b))
+	}
+	if min(len(a), len(b)) >= 3 && (strings.Contains(a, b) || strings.Contains(b, a)) {
+		d = min(d, limit)
+	}
+	return d
 }
 
 // editDistance is Levenshtein's distance in bytes.
