@@ -23,7 +23,7 @@ type place struct {
 	name  string
 	store *Store
 	url   string
-	put   func(t *testing.T, path string, data []byte)
+	put   func(t testing.TB, path string, data []byte)
 }
 
 // onEveryPlace runs a test on local files and on S3.
@@ -36,7 +36,7 @@ func filePlace(t testing.TB) place {
 	dir := t.TempDir()
 	store, err := Open(t.Context(), Config{Path: dir})
 	require.NoError(t, err)
-	return place{"file", store, "file://" + dir, func(t *testing.T, path string, data []byte) {
+	return place{"file", store, "file://" + dir, func(t testing.TB, path string, data []byte) {
 		full := filepath.Join(dir, path)
 		require.NoError(t, os.MkdirAll(filepath.Dir(full), 0o755))
 		require.NoError(t, os.WriteFile(full, data, 0o644))
@@ -48,7 +48,7 @@ func s3Place(t testing.TB) place {
 	bucket := server.Bucket(t)
 	store, err := Open(t.Context(), Config{Path: "s3://" + bucket + "/base", S3: s3Config(server)})
 	require.NoError(t, err)
-	return place{"s3", store, "s3://" + bucket + "/base", func(t *testing.T, path string, data []byte) {
+	return place{"s3", store, "s3://" + bucket + "/base", func(t testing.TB, path string, data []byte) {
 		server.Put(t, bucket, "base/"+path, data)
 	}}
 }
