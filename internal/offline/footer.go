@@ -200,6 +200,9 @@ func parseRowGroup(meta *metadata.FileMetaData, g int, fileSize int64) (rowGroup
 		if group.chunks[i], err = parseChunk(c, group.rows, fileSize); err != nil {
 			return rowGroup{}, fmt.Errorf("column %q: %w", descr.Path(), err)
 		}
+		if meta.WriterVersion().LessThan(metadata.Parquet816FixedVersion) {
+			group.chunks[i].pad(fileSize)
+		}
 		if c.Type() != descr.PhysicalType() {
 			return rowGroup{}, fmt.Errorf("column %q is %v here, but %v in the schema", descr.Path(), c.Type(), descr.PhysicalType())
 		}
@@ -237,6 +240,14 @@ func parseChunk(m *metadata.ColumnChunkMetaData, rows, fileSize int64) (chunk, e
 		return c, fmt.Errorf("its uncompressed size is said to be %d", c.uncompressed)
 	}
 	return c, nil
+}
+
+// dictionaryHeaderBytes is what old writers can have left out of a column's length.
+const dictionaryHeaderBytes = 100
+
+// pad makes up for parquet-mr before 1.2.9, which did not count the header of the dictionary. What follows the last page is not read.
+func (c *chunk) pad(fileSize int64) {
+	c.length += max(0, min(dictionaryHeaderBytes, fileSize-8-c.offset-c.length))
 }
 
 // recoverAs turns a panic of a decoder into an error. Use it deferred.
