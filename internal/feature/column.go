@@ -139,6 +139,9 @@ func (c *Column) closeRow() {
 	if c.Elem != nil {
 		end = c.Elem.Len()
 	}
+	if len(c.Offsets) == 0 {
+		c.Offsets = append(c.Offsets, 0)
+	}
 	c.Offsets = append(c.Offsets, end)
 }
 
@@ -327,7 +330,7 @@ func (c *Column) ValueAt(i int) any {
 	case String:
 		return string(c.BytesAt(i))
 	case Bytes:
-		return bytes.Clone(c.BytesAt(i))
+		return append([]byte{}, c.BytesAt(i)...)
 	default:
 		list := make([]any, 0, c.Offsets[i+1]-c.Offsets[i])
 		for k := c.Offsets[i]; k < c.Offsets[i+1]; k++ {

@@ -23,7 +23,11 @@ type TTL int64
 
 // TTLOf converts a duration, rounding up to a whole microsecond.
 func TTLOf(d time.Duration) TTL {
-	return TTL((d + time.Microsecond - 1) / time.Microsecond)
+	t := TTL(d / time.Microsecond)
+	if d%time.Microsecond > 0 {
+		t++
+	}
+	return t
 }
 
 // Duration converts back.
