@@ -177,8 +177,21 @@ func testFrozen(t *testing.T, h Harness) {
 	t.Cleanup(func() { require.NoError(t, d.Close()) })
 	write(t, d, row("a", "v", value(1, 0, "before")))
 	freeze()
+	t.Run("calls", func(t *testing.T) { testFrozenCalls(t, d) })
+	thaw()
+	header, err := storedrow.ParseHeader(read(t, d, "a", "v")[0])
+	require.NoError(t, err)
+	require.EqualValues(t, 1, header.EventTime)
+	for name, call := range calls(d) {
+		require.NoError(t, call(t.Context()), "%s after the store answers again", name)
+	}
+}
+
+// testFrozenCalls makes every call on a store that does not answer, all at once.
+func testFrozenCalls(t *testing.T, d driver.Driver) {
 	for name, call := range calls(d) {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			err := within(t, func() error { return call(t.Context()) })
 			require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
 			require.NotErrorIs(t, err, context.DeadlineExceeded, "the caller set no deadline")
@@ -194,13 +207,6 @@ func testFrozen(t *testing.T, h Harness) {
 			cancel()
 			require.ErrorIs(t, within(t, func() error { return <-done }), context.Canceled)
 		})
-	}
-	thaw()
-	header, err := storedrow.ParseHeader(read(t, d, "a", "v")[0])
-	require.NoError(t, err)
-	require.EqualValues(t, 1, header.EventTime)
-	for name, call := range calls(d) {
-		require.NoError(t, call(t.Context()), "%s after the store answers again", name)
 	}
 }
 
