@@ -266,9 +266,9 @@ func TestManyFeatures(t *testing.T) {
 func TestAliasBombIsHarmless(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("feature_services:\n  - &s\n    name: s\n    features: [v:a")
-	b.WriteString(strings.Repeat(", v:a", 20_000))
+	b.WriteString(strings.Repeat(", v:a", 5000))
 	b.WriteString("]\n")
-	b.WriteString(strings.Repeat("  - *s\n", 20_000))
+	b.WriteString(strings.Repeat("  - *s\n", 5000))
 	_, err := Parse([]File{{Name: "bomb.yaml", Data: []byte(b.String())}}, Defaults{})
 	if err == nil || !strings.Contains(err.Error(), "aliases expand the document to more than") {
 		t.Errorf("got %.300v", err)
