@@ -65,3 +65,11 @@ func writeFile(t *testing.T, name, text string) string {
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 	return path
 }
+
+// replace replaces a part of a text that must be there.
+func replace(text, part, by string) string {
+	if !strings.Contains(text, part) {
+		panic("no " + part)
+	}
+	return strings.Replace(text, part, by, 1)
+}

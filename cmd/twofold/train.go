@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/ipc"
@@ -201,37 +201,41 @@ func (a *app) writeTraining(c *connection, header *twofoldv1.HistoricalHeader, r
 
 // join pipes the entity rows to the server and its answer to write.
 func (a *app) join(c *connection, header *twofoldv1.HistoricalHeader, rows *entityRows, write func(*ipc.Reader) error) (*twofoldv1.HistoricalManifest, error) {
-	ctx, cancel := context.WithCancel(c.ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(c.ctx)
+	defer cancel(nil)
 	in, inWriter := io.Pipe()
 	outReader, out := io.Pipe()
-	sent, written := make(chan error, 1), make(chan error, 1)
-	go func() {
+	var pipes sync.WaitGroup
+	pipes.Go(func() {
 		err := rows.stream(ctx, inWriter)
-		_ = inWriter.CloseWithError(err) // never fails
-		sent <- err
-	}()
-	go func() {
-		err := readStream(outReader, write)
 		if err != nil {
-			cancel()
+			cancel(err)
 		}
-		_ = outReader.CloseWithError(err) // never fails
-		written <- err
-	}()
+		_ = inWriter.CloseWithError(err) // never fails
+	})
+	var written error
+	pipes.Go(func() {
+		if written = readStream(outReader, write); written != nil {
+			cancel(written)
+		}
+		_ = outReader.CloseWithError(written) // never fails
+	})
 	bar := a.progress(rows.rows)
 	manifest, err := c.HistoricalArrow(ctx, header, in, out, bar.update)
 	bar.finish()
+	// Where reading or writing failed first, the call's error only repeats it.
+	if cause := context.Cause(ctx); cause != nil && c.ctx.Err() == nil {
+		err = cause
+	} else {
+		err = c.wrap(err)
+	}
 	_ = in.CloseWithError(context.Canceled) // lets stream go where the call ended early
 	_ = out.CloseWithError(err)             // nil is the end of the file
-	sendErr, writeErr := <-sent, <-written
-	switch {
-	case sendErr != nil && !errors.Is(sendErr, context.Canceled):
-		return nil, sendErr // the call's error only repeats it
-	case writeErr != nil && (err == nil || c.ctx.Err() == nil && errors.Is(ctx.Err(), context.Canceled)):
-		return nil, writeErr
+	pipes.Wait()
+	if err == nil {
+		err = written
 	}
-	return manifest, c.wrap(err)
+	return manifest, err
 }
 
 // readStream hands the Arrow stream to write and reads it to its end.

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/stretchr/testify/require"
+
+	"github.com/twofold-ml/twofold/internal/feature"
+	"github.com/twofold-ml/twofold/internal/offline"
+)
+
+// rowsCSV has a comma in a cell, a null key, a code with a leading zero and every form of column that is inferred.
+const rowsCSV = `origin,event_timestamp,label,late,zip,note
+EWR,2013-07-01T12:00:00Z,1.5,true,007,"a, b"
+JFK,2013-07-01 12:00:00,2,false,010,
+,2013-07-01 12:00,,,,x
+EWR,2013-07-01T12:00:00+02:00,-3,true,100,y
+`
+
+func TestTrainFormats(t *testing.T) {
+	d := start(t, replay(t), "serve")
+	dir := t.TempDir()
+	entities := filepath.Join(dir, "rows.csv")
+	require.NoError(t, os.WriteFile(entities, []byte(rowsCSV), 0o600))
+	train := func(in []byte, args ...string) result {
+		return twofoldIn(t, nil, in, append([]string{"train", "-f", "weather:temp", "--event-times", "--server", d.grpc}, args...)...)
+	}
+
+	// CSV through standard input and output: the rows' own columns come first, in their order, then the features.
+	out := train([]byte(rowsCSV), "-e", "-", "-o", "-").ok(t)
+	records, err := csv.NewReader(bytes.NewReader([]byte(out))).ReadAll()
+	require.NoError(t, err)
+	require.Len(t, records, 5)
+	expected := expectedTemperatures(t)
+	for i, row := range records[1:] {
+		require.Equal(t, expected[i], row[6:], "row %d", i)
+	}
+	require.Equal(t, []string{"EWR", "2013-07-01T12:00:00Z", "1.5", "true", "007", "a, b"}, records[1][:6])
+	require.Equal(t, []string{"", "2013-07-01T12:00:00Z", "", "", "", "x"}, records[3][:6])
+	require.Equal(t, []string{"EWR", "2013-07-01T10:00:00Z", "-3", "true", "100", "y"}, records[4][:6])
+
+	// Through every pair of file formats nothing changes.
+	formats := []string{"csv", "parquet", "arrow"}
+	for _, in := range formats {
+		rows := filepath.Join(dir, "rows."+in)
+		if in != "csv" {
+			convertRows(t, entities, rows)
+		}
+		for _, format := range formats {
+			file := filepath.Join(dir, in+"."+format)
+			r := train(nil, "-e", rows, "-o", file)
+			r.ok(t)
+			require.Contains(t, r.stderr, "wrote 4 rows to "+file)
+			require.Regexp(t, `(?m)^weather +3 +1 +\d+ +\d+ +12$`, r.stderr)
+			back := file
+			if format != "csv" {
+				back = filepath.Join(dir, "back.csv")
+				convertRows(t, file, back)
+			}
+			text, err := os.ReadFile(back)
+			require.NoError(t, err)
+			require.Equal(t, out, string(text), "%s to %s", in, format)
+		}
+	}
+	// Arrow and Parquet through standard input; the output is an Arrow stream.
+	for _, format := range []string{"arrow", "parquet"} {
+		data, err := os.ReadFile(filepath.Join(dir, "rows."+format))
+		require.NoError(t, err)
+		stream := train(data, "-e", "-", "--entities-format", format, "-o", "-", "--format", "arrow").ok(t)
+		reader, err := ipc.NewReader(bytes.NewReader([]byte(stream)))
+		require.NoError(t, err)
+		require.True(t, reader.Next())
+		require.EqualValues(t, 4, reader.RecordBatch().NumRows())
+	}
+
+	manifest := filepath.Join(dir, "manifest.json")
+	train(nil, "-e", entities, "-o", filepath.Join(dir, "m.csv"), "--manifest", manifest).ok(t)
+	text, err := os.ReadFile(manifest)
+	require.NoError(t, err)
+	var m map[string]any
+	require.NoError(t, json.Unmarshal(text, &m))
+	require.Equal(t, "4", m["row_count"])
+	d.stop(t, syscall.SIGTERM)
+}
+
+// expectedTemperatures are temperature and event time of the rows of rowsCSV, found in the example's files by this test alone.
+func expectedTemperatures(t *testing.T) [][]string {
+	t.Helper()
+	a := &app{out: &bytes.Buffer{}, err: &bytes.Buffer{}}
+	rows, err := a.openEntities(t.Context(), filepath.Join(flights, "offline", "weather"), formatParquet, nil, offline.S3Config{})
+	require.NoError(t, err)
+	wanted := []struct{ origin, at string }{{"EWR", "2013-07-01T12:00:00Z"}, {"JFK", "2013-07-01T12:00:00Z"}, {"", ""}, {"EWR", "2013-07-01T10:00:00Z"}}
+	found := make([][]string, len(wanted))
+	for i := range found {
+		found[i] = []string{"", ""}
+	}
+	require.NoError(t, rows.each(t.Context(), func(record arrow.RecordBatch) error {
+		columns, err := columnsOf(record)
+		require.NoError(t, err)
+		field := func(name string) int { return rows.schema.FieldIndices(name)[0] }
+		for row := range int(record.NumRows()) {
+			at := formatPresent(columns[field("observed_at")], row)
+			for i, w := range wanted {
+				if formatPresent(columns[field("origin")], row) == w.origin && at <= w.at && at > found[i][1] {
+					found[i] = []string{formatPresent(columns[field("temp")], row), at}
+				}
+			}
+		}
+		return nil
+	}))
+	return found
+}
+
+// convertRows copies rows from one format to another, by this program's own readers and writers.
+func convertRows(t *testing.T, from, to string) {
+	t.Helper()
+	a := &app{out: &bytes.Buffer{}, err: &bytes.Buffer{}}
+	fromFormat, err := formatOf("", "", from)
+	require.NoError(t, err)
+	toFormat, err := formatOf("", "", to)
+	require.NoError(t, err)
+	rows, err := a.openEntities(t.Context(), from, fromFormat, map[string]feature.Type{"event_timestamp": feature.Timestamp}, offline.S3Config{})
+	require.NoError(t, err)
+	defer rows.close()
+	var stream bytes.Buffer
+	require.NoError(t, rows.stream(t.Context(), &stream))
+	reader, err := ipc.NewReader(&stream)
+	require.NoError(t, err)
+	out, err := a.createOutput(to)
+	require.NoError(t, err)
+	require.NoError(t, writeTable(out, toFormat, false, reader))
+	require.NoError(t, out.commit())
+}
+
+// A run that fails leaves no file, neither the output nor a partial one, and an older output as it was.
+func TestTrainFailuresLeaveNoFile(t *testing.T) {
+	d := start(t, replay(t), "serve")
+	for _, tc := range []struct {
+		name, rows, want string
+		args             []string
+	}{
+		{"no key", "airport,event_timestamp\nEWR,2013-07-01\n", "the entity rows lack the entity key origin; they have airport, event_timestamp", nil},
+		{"no time", "origin,at\nEWR,2013-07-01\n", `the entity rows have no column "event_timestamp" for their time; name it with --time-column; they have origin, at`, nil},
+		{"bad time", "origin,event_timestamp\nEWR,2013-07-01\nEWR,yesterday\n", `line 3, character 5: column "event_timestamp": "yesterday" is not a time`, nil},
+		{"null time", "origin,event_timestamp\nEWR,\n", "the time is null", nil},
+		{"ragged", "origin,event_timestamp\nEWR\n", "wrong number of fields", nil},
+		{"empty", "", "the first line must name the columns", nil},
+		{"two columns of one name", "origin,origin,event_timestamp\n", `two columns are named "origin"`, nil},
+		{"name clash", "origin,event_timestamp,weather:temp\nEWR,2013-07-01,1\n", "weather:temp", nil},
+		{"no such view", rowsCSV, `did you mean "weather"`, []string{"-f", "wether:temp"}},
+		{"no created time", rowsCSV, "created_time_cutoff", []string{"-f", "weather:temp", "--created-time-cutoff"}},
+		{"not Parquet", rowsCSV, "", []string{"-f", "weather:temp", "--entities-format", "parquet"}},
+		{"not Arrow", rowsCSV, "neither an Arrow file nor an Arrow stream", []string{"-f", "weather:temp", "--entities-format", "arrow"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			out := filepath.Join(dir, "out.parquet")
+			require.NoError(t, os.WriteFile(out, []byte("older"), 0o600))
+			args := tc.args
+			if args == nil {
+				args = []string{"-f", "weather:temp"}
+			}
+			r := twofold(t, nil, append([]string{"train", "-e", writeFile(t, "rows.csv", tc.rows), "-o", out, "--server", d.grpc}, args...)...)
+			require.Equal(t, exitFailure, r.code, r.stderr)
+			require.Contains(t, r.stderr, tc.want)
+			entries, err := os.ReadDir(dir)
+			require.NoError(t, err)
+			require.Len(t, entries, 1, "no partial file is left")
+			text, err := os.ReadFile(out)
+			require.NoError(t, err)
+			require.Equal(t, "older", string(text))
+		})
+	}
+	r := twofold(t, nil, "train", "-f", "weather:temp", "-e", writeFile(t, "rows.csv", rowsCSV), "-o", filepath.Join(t.TempDir(), "no", "folder.csv"), "--server", d.grpc)
+	require.Equal(t, exitFailure, r.code)
+	require.Contains(t, r.stderr, "folder.csv")
+}
