@@ -29,6 +29,10 @@ const (
 	codecLZ4Raw codec = 7
 )
 
+// pagePadding is how many bytes of room pages have after their end. arrow-go's decoders convert the place where the values end to a pointer to a
+// value, which must not point past the memory of the page.
+const pagePadding = 64
+
 // decompressor decompresses the pages of one column. No more than the promised bytes are ever made, whatever the
 // compressed ones say: that is why it is not left to the decoder.
 type decompressor struct{ codec codec }
@@ -40,14 +44,15 @@ func (d *decompressor) decompress(buffer, raw []byte, size int) ([]byte, error) 
 
 // decompressAfter appends the size bytes of a page.
 func (d *decompressor) decompressAfter(dst, raw []byte, size int) ([]byte, error) {
+	start := len(dst)
+	dst = slices.Grow(dst, size+pagePadding)
 	if d.codec == codecNone {
 		if len(raw) != size {
 			return nil, fmt.Errorf("an uncompressed page has %d bytes, not %d", len(raw), size)
 		}
 		return append(dst, raw...), nil
 	}
-	start := len(dst)
-	dst = slices.Grow(dst, size)[:start+size]
+	dst = dst[:start+size]
 	n, err := d.fill(dst[start:], raw)
 	if err != nil {
 		return nil, fmt.Errorf("a page cannot be decompressed: %w", err)

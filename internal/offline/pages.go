@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
@@ -245,7 +246,7 @@ func (p *pageReader) decompressBody(h pageHeader, raw []byte, levels int) ([]byt
 		if len(raw) != int(h.uncompressed) {
 			return nil, fmt.Errorf("a page has %d bytes, not %d", len(raw), h.uncompressed)
 		}
-		return append(p.body[:0], raw...), nil
+		return append(slices.Grow(p.body[:0], len(raw)+pagePadding), raw...), nil
 	}
 	return p.decompressor.decompressAfter(append(p.body[:0], raw[:levels]...), raw[levels:], int(h.uncompressed)-levels)
 }
