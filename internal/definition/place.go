@@ -3,6 +3,7 @@ package definition
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
@@ -32,7 +33,10 @@ type place struct {
 type places struct {
 	files  []File
 	bySpot map[spot]place
-	lines  map[int][]string
+
+	mu sync.Mutex
+	// lines of the files that a problem was reported in.
+	lines map[int][]string
 }
 
 func newPlaces(files []File) *places {
@@ -51,6 +55,8 @@ func (p *places) of(s spot) (place, bool) {
 
 // line returns the text of a line, shortened where it is long.
 func (p *places) line(at place) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	lines, ok := p.lines[at.file]
 	if !ok {
 		lines = strings.Split(string(p.files[at.file].Data), "\n")
