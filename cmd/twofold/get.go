@@ -56,7 +56,7 @@ func (a *app) get(cmd *cobra.Command, args []string, o getOptions) error {
 	if err != nil {
 		return err
 	}
-	print, ok := answerPrinters[o.output]
+	write, ok := answerPrinters[o.output]
 	if !ok {
 		return usagef(cmd, "-o: %q is not known; write table, json or csv", o.output)
 	}
@@ -91,7 +91,7 @@ func (a *app) get(cmd *cobra.Command, args []string, o getOptions) error {
 	if err != nil {
 		return err
 	}
-	return print(answer, a.out)
+	return write(answer, a.out)
 }
 
 // whatToRead returns the feature service, "" where features are named, and the other arguments.

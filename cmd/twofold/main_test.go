@@ -18,23 +18,28 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// program is the program under test, built once.
-var program string
+// buildDir holds the program under test.
+var buildDir string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "twofold-test-")
-		if err != nil {
+		var err error
+		if buildDir, err = os.MkdirTemp("", "twofold-test-"); err != nil {
 			panic(err)
 		}
-		defer os.RemoveAll(dir)
-		program = filepath.Join(dir, "twofold")
-		if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
-			panic(string(out))
-		}
+		defer os.RemoveAll(buildDir)
 		return m.Run()
 	}())
 }
+
+// program builds the program under test, once, and returns its path.
+var program = sync.OnceValue(func() string {
+	path := filepath.Join(buildDir, "twofold")
+	if out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
+		panic(string(out))
+	}
+	return path
+})
 
 const flights = "../../examples/flights"
 
@@ -48,7 +53,7 @@ func replay(t *testing.T) []string {
 
 // command returns the program with an environment of its own: nothing of the developer's reaches it but PATH and folders.
 func command(t *testing.T, env []string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(t.Context(), program, args...)
+	cmd := exec.CommandContext(t.Context(), program(), args...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TMPDIR=" + t.TempDir()}, env...)
 	return cmd
 }

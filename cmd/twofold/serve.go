@@ -131,7 +131,7 @@ func listen(address, flag string) (net.Listener, error) {
 // lastError returns the innermost cause of a network error: "address already in use".
 func lastError(err error) error {
 	for {
-		inner, ok := err.(interface{ Unwrap() error }) //nolint:errorlint // the chain is walked here
+		inner, ok := err.(interface{ Unwrap() error })
 		if !ok || inner.Unwrap() == nil {
 			return err
 		}
