@@ -169,8 +169,13 @@ func (h *historicalCall) finish(manifest *twofoldv1.HistoricalManifest, tail fun
 	if manifest.GetRowCount() != h.state.RowsReceived {
 		return fmt.Errorf("%w: %d rows came, the manifest counts %d", ErrIncomplete, h.state.RowsReceived, manifest.GetRowCount())
 	}
-	if _, err := h.stream.Recv(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: after the manifest came %v", ErrIncomplete, err)
+	_, err := h.stream.Recv()
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err != nil:
+		return err
+	default:
+		return fmt.Errorf("%w: a message came after the manifest", ErrIncomplete)
 	}
-	return nil
 }

@@ -18,13 +18,6 @@ import (
 	"github.com/twofold-ml/twofold/internal/wire/arrowwire"
 )
 
-// The largest parts of an Arrow message that are accepted, because each is allocated before it is read: a schema of some ten
-// thousand columns, and a record batch of some million rows.
-const (
-	maxArrowMetadata = 16 << 20
-	maxArrowBody     = 256 << 20
-)
-
 // arrowTable holds entity rows that came as an Arrow IPC stream, spread over any number of chunks. The stream is decoded
 // in a goroutine of its own while chunks come in; only that goroutine touches the fields below until finish returns.
 type arrowTable struct {
@@ -57,7 +50,7 @@ func (t *arrowTable) decode(in io.Reader) (err error) {
 			err = fault.InvalidField("entity_rows.arrow_ipc", "not a valid Arrow IPC stream: %v", p)
 		}
 	}()
-	reader, err := ipc.NewReader(in, ipc.WithMetadataSizeLimit(maxArrowMetadata), ipc.WithBodySizeLimit(maxArrowBody))
+	reader, err := arrowwire.NewReader(in, arrowwire.Limits{})
 	if err != nil {
 		return fault.InvalidField("entity_rows.arrow_ipc", "not an Arrow IPC stream: %w", err)
 	}
@@ -228,7 +221,7 @@ type arrowEncoder struct {
 	record arrow.RecordBatch
 }
 
-func newArrowEncoder(call *historicalCall) (*arrowEncoder, error) {
+func newArrowEncoder(call *historicalCall) *arrowEncoder {
 	fields := append([]arrow.Field(nil), call.entities.arrowFields()...)
 	names, types := call.featureSchema()
 	for i, name := range names {
@@ -236,7 +229,7 @@ func newArrowEncoder(call *historicalCall) (*arrowEncoder, error) {
 	}
 	e := &arrowEncoder{call: call, arrow: arrow.NewSchema(fields, nil)}
 	e.writer = ipc.NewWriter(&e.out, ipc.WithSchema(e.arrow))
-	return e, nil
+	return e
 }
 
 // endOfStream is how an Arrow IPC stream ends: a continuation marker and a length of 0.

@@ -205,10 +205,7 @@ func (c *historicalCall) join() error {
 
 // send sends schema, batches and manifest.
 func (c *historicalCall) send() error {
-	out, err := c.newEncoder()
-	if err != nil {
-		return err
-	}
+	out := c.newEncoder()
 	schema, err := out.schema()
 	if err != nil {
 		return err
@@ -219,10 +216,7 @@ func (c *historicalCall) send() error {
 	if err := c.sendBatches(out); err != nil {
 		return err
 	}
-	manifest, err := c.manifest()
-	if err != nil {
-		return err
-	}
+	manifest := c.manifest()
 	if manifest.ArrowIpc, err = out.end(); err != nil {
 		return err
 	}
@@ -294,7 +288,7 @@ func (c *historicalCall) featureSchema() (names []string, types []feature.Type) 
 	return names, types
 }
 
-func (c *historicalCall) manifest() (*twofoldv1.HistoricalManifest, error) {
+func (c *historicalCall) manifest() *twofoldv1.HistoricalManifest {
 	m := &twofoldv1.HistoricalManifest{RowCount: uint64(c.input.Len()), DefinitionsHash: c.server.catalog.registry.Hash()}
 	for v, view := range c.selection.Views {
 		stats := c.joined.Stats(v)
@@ -307,7 +301,7 @@ func (c *historicalCall) manifest() (*twofoldv1.HistoricalManifest, error) {
 		}
 		m.Views = append(m.Views, vm)
 	}
-	return m, nil
+	return m
 }
 
 // encoder turns rows of the result into batches of one format.
@@ -321,11 +315,11 @@ type encoder interface {
 	end() ([]byte, error)
 }
 
-func (c *historicalCall) newEncoder() (encoder, error) {
+func (c *historicalCall) newEncoder() encoder {
 	if c.header.GetFormat() == twofoldv1.HistoricalFormat_HISTORICAL_FORMAT_ARROW_IPC {
 		return newArrowEncoder(c)
 	}
-	return &columnEncoder{call: c}, nil
+	return &columnEncoder{call: c}
 }
 
 // columnEncoder sends typed columns.

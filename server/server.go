@@ -119,8 +119,11 @@ func (s *Server) Serve(ctx context.Context, grpcListener, httpListener net.Liste
 	go func() { failed <- wrap("HTTP", httpServer.Serve(httpListener)) }()
 
 	pinging, stopPinging := context.WithCancel(ctx)
-	defer stopPinging()
-	go s.watchStore(pinging)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		s.watchStore(pinging)
+	}()
 
 	var err error
 	select {
@@ -128,6 +131,7 @@ func (s *Server) Serve(ctx context.Context, grpcListener, httpListener net.Liste
 	case err = <-failed:
 	}
 	stopPinging()
+	<-watched // the caller closes the store next
 	s.drain(grpcServer)
 	closing, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()

@@ -58,9 +58,9 @@ func (w *columnWalker) walk(n schema.Node, prefix string, level int16) {
 	case !isGroup && n.RepetitionType() == parquet.Repetitions.Repeated:
 		// A repeated field outside of a list is a list of required elements that is never null itself.
 		c.list, c.listLevel = true, level
-		w.add(c, n)
+		w.add(c)
 	case !isGroup:
-		w.add(c, n)
+		w.add(c)
 	case isList(n):
 		w.walkList(c, group, level)
 	case isMap(n):
@@ -89,7 +89,7 @@ func (w *columnWalker) walkList(c column, group *schema.GroupNode, level int16) 
 	repeated := group.Field(0)
 	inner, isGroup := repeated.(*schema.GroupNode)
 	if !isGroup {
-		w.add(c, repeated) // the two-level form: the repeated field is the element, and required
+		w.add(c) // the two-level form: the repeated field is the element, and required
 		return
 	}
 	if inner.NumFields() != 1 || inner.Name() == "array" || inner.Name() == group.Name()+"_tuple" {
@@ -101,11 +101,11 @@ func (w *columnWalker) walkList(c column, group *schema.GroupNode, level int16) 
 		w.refuse(c, group, "it is a list of lists or structs; features are flat")
 		return
 	}
-	w.add(c, element)
+	w.add(c)
 }
 
 // add takes the next leaf as the column.
-func (w *columnWalker) add(c column, n schema.Node) {
+func (w *columnWalker) add(c column) {
 	c.descr = w.schema.Column(w.leaf)
 	c.natural, c.reason, c.readable = naturalType(c.descr)
 	if c.list && c.natural != 0 {

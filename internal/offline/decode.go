@@ -38,7 +38,8 @@ func openColumn(ctx context.Context, s span, c chunk, col column, want feature.T
 		return nil, err
 	}
 	pages := newPageReader(ctx, s, c, col.descr)
-	decoder := file.NewColumnReader(col.descr, pages, memory.DefaultAllocator, nil)
+	// Deprecated because it trusts its pages; ours are checked before they get there (pagecheck.go).
+	decoder := file.NewColumnReader(col.descr, pages, memory.DefaultAllocator, nil) //nolint:staticcheck // see above
 	switch d := decoder.(type) {
 	case *file.BooleanColumnChunkReader:
 		return newReader[bool](d, pages, col, converter), nil

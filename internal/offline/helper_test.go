@@ -100,12 +100,6 @@ func doubles(values ...float64) arrow.Array {
 	return b.NewArray()
 }
 
-func stringsOf(values ...string) arrow.Array {
-	b := array.NewStringBuilder(memory.DefaultAllocator)
-	b.AppendValues(values, nil)
-	return b.NewArray()
-}
-
 func times(values ...int64) arrow.Array {
 	b := array.NewTimestampBuilder(memory.DefaultAllocator, timestampUTC)
 	for _, v := range values {

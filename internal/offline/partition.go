@@ -124,21 +124,21 @@ func (p partition) appendTo(c *feature.Column) error {
 // inferType gives the narrowest type that holds all values of a partition: INT64, TIMESTAMP (of dates) or STRING. Numbers with leading
 // zeros are strings, so that nothing is lost.
 func inferType(values []partition) feature.Type {
-	allInts, allTimes, any := true, true, false
+	allInts, allTimes, known := true, true, false
 	for _, p := range values {
 		if p.null {
 			continue
 		}
-		any = true
+		known = true
 		v, err := strconv.ParseInt(p.value, 10, 64)
 		allInts = allInts && err == nil && strconv.FormatInt(v, 10) == p.value
 		_, isTime := parseTime(p.value)
 		allTimes = allTimes && isTime
 	}
 	switch {
-	case any && allInts:
+	case known && allInts:
 		return feature.Int64
-	case any && allTimes:
+	case known && allTimes:
 		return feature.Timestamp
 	default:
 		return feature.String

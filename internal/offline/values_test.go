@@ -22,7 +22,8 @@ func leafFile[T physical](t testing.TB, node schema.Node, values []T, defs, reps
 	require.NoError(t, err)
 	var b bytes.Buffer
 	w := file.NewParquetWriter(&b, root)
-	group := w.AppendRowGroup()
+	group, err := w.AppendRowGroupChecked()
+	require.NoError(t, err)
 	column, err := group.NextColumn()
 	require.NoError(t, err)
 	_, err = column.(interface {

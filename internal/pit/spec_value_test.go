@@ -91,10 +91,10 @@ func parseValue(t *testing.T, d *datadriven.TestData, c *feature.Column, text st
 
 // formatValue is the cell of row i: "none" where no row was found.
 func formatValue(c *feature.Column, i int) string {
-	switch {
-	case c.Status[i] == feature.NotFound:
+	switch c.Status[i] {
+	case feature.NotFound:
 		return "none"
-	case c.Status[i] == feature.Null:
+	case feature.Null:
 		return "null"
 	}
 	switch c.Type {

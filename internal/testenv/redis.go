@@ -157,13 +157,13 @@ func RedisCluster(t testing.TB, nodes int, args ...string) []*RedisServer {
 		must(t, c.Do(ctx, "CLUSTER", "MEET", host, port, buses[0]).Err())
 	}
 	for i, c := range clients {
-		awaitCluster(t, ctx, c, nodes, servers[i])
+		awaitCluster(ctx, t, c, nodes, servers[i])
 	}
 	return servers
 }
 
 // awaitCluster asks a node until it knows all nodes and every slot is served: gossip has no end that could be waited for.
-func awaitCluster(t testing.TB, ctx context.Context, c *redis.Client, nodes int, s *RedisServer) {
+func awaitCluster(ctx context.Context, t testing.TB, c *redis.Client, nodes int, s *RedisServer) {
 	t.Helper()
 	known := fmt.Sprintf("cluster_known_nodes:%d\r\n", nodes)
 	tick := time.NewTicker(20 * time.Millisecond)

@@ -7,9 +7,9 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/twofold-ml/twofold/internal/feature"
+	"github.com/twofold-ml/twofold/internal/offline"
 	"github.com/twofold-ml/twofold/internal/wire/arrowwire"
 )
 
@@ -73,7 +73,7 @@ func (t *Table) WriteParquet(tb testing.TB, path string) {
 		tb.Fatal(err)
 	}
 	record := t.Record(tb)
-	w, err := pqarrow.NewFileWriter(record.Schema(), f, nil, pqarrow.DefaultWriterProps())
+	w, err := offline.NewParquetWriter(f, record.Schema())
 	if err != nil {
 		tb.Fatal(err)
 	}

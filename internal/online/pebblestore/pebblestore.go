@@ -149,7 +149,7 @@ func (s *Store) fail(what string, err error) error {
 }
 
 // stopped is the error of a call whose context is done.
-func (s *Store) stopped(what string, ctx context.Context) error {
+func (s *Store) stopped(ctx context.Context, what string) error {
 	return fault.New(fault.Unavailable, "%s the %s: %w", what, s.name, ctx.Err())
 }
 
@@ -171,12 +171,12 @@ func (s *Store) Read(ctx context.Context, reads []driver.Read) ([][]byte, error)
 	)
 	for i := range reads {
 		if i%checkEvery == 0 && ctx.Err() != nil {
-			return nil, s.stopped("read", ctx)
+			return nil, s.stopped(ctx, "read")
 		}
 		for _, view := range reads[i].Views {
 			key = appendRowKey(key[:0], reads[i].Entity, view)
 			end := -1
-			_, err := s.view(key, func(value []byte) error {
+			err := s.view(key, func(value []byte) error {
 				expire, row, err := splitValue(value)
 				if err == nil && !isPast(expire, now) {
 					all = append(all, row...)
@@ -227,13 +227,13 @@ func (s *Store) decide(ctx context.Context, batch *pebble.Batch, rows []driver.R
 	case s.writing <- struct{}{}:
 		defer func() { <-s.writing }()
 	case <-ctx.Done():
-		return nil, s.stopped("write to", ctx)
+		return nil, s.stopped(ctx, "write to")
 	}
 	outcomes := make([]driver.Outcome, len(rows))
 	turn := turn{s: s, now: s.o.Now().UnixMilli(), batch: batch, pending: map[string]pending{}}
 	for i := range rows {
 		if i%checkEvery == 0 && ctx.Err() != nil {
-			return nil, s.stopped("write to", ctx)
+			return nil, s.stopped(ctx, "write to")
 		}
 		outcome, err := turn.apply(&rows[i], headers[i])
 		if err != nil {
@@ -317,14 +317,14 @@ func (t *turn) stored(key []byte) (old pending, ok bool, err error) {
 	if p, ok := t.pending[string(key)]; ok {
 		return p, true, nil
 	}
-	_, err = t.s.view(key, func(value []byte) error {
+	err = t.s.view(key, func(value []byte) error {
 		expire, row, err := splitValue(value)
 		if err != nil {
-			return nil
+			return nil //nolint:nilerr // damaged: as good as none
 		}
 		h, err := storedrow.ParseHeader(row)
 		if err != nil {
-			return nil
+			return nil //nolint:nilerr // damaged: as good as none
 		}
 		old, ok = pending{h, append([]byte(nil), row...), expire}, true
 		return nil
@@ -337,9 +337,9 @@ func (s *Store) GetMeta(ctx context.Context, names []string) ([][]byte, error) {
 	values := make([][]byte, len(names))
 	for i, name := range names {
 		if ctx.Err() != nil {
-			return nil, s.stopped("read", ctx)
+			return nil, s.stopped(ctx, "read")
 		}
-		_, err := s.view(appendMetaKey(nil, name), func(value []byte) error {
+		err := s.view(appendMetaKey(nil, name), func(value []byte) error {
 			values[i] = append([]byte{}, value...)
 			return nil
 		})
@@ -353,7 +353,7 @@ func (s *Store) GetMeta(ctx context.Context, names []string) ([][]byte, error) {
 // PutMeta implements driver.Driver.
 func (s *Store) PutMeta(ctx context.Context, name string, value []byte) error {
 	if ctx.Err() != nil {
-		return s.stopped("write to", ctx)
+		return s.stopped(ctx, "write to")
 	}
 	if err := s.db.Set(appendMetaKey(nil, name), value, pebble.Sync); err != nil {
 		return s.fail("write to", err)
@@ -389,16 +389,16 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// view lets look see the value stored under key, and reports whether there is one.
-func (s *Store) view(key []byte, look func(value []byte) error) (found bool, err error) {
+// view lets look see the value stored under key, if there is one.
+func (s *Store) view(key []byte, look func(value []byte) error) error {
 	value, closer, err := s.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
-		return false, nil
+		return nil
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
-	return true, errors.Join(look(value), closer.Close())
+	return errors.Join(look(value), closer.Close())
 }
 
 const (

@@ -117,7 +117,7 @@ func oneRow(key string, event int64) driver.Row {
 	return driver.Row{Entity: driver.Entity{Name: "user", Key: []byte(key)}, View: "v", Value: storedrow.AppendTombstone(nil, feature.EventTime(event), 0)}
 }
 
-func writeOne(s *Store, ctx context.Context, r driver.Row) (driver.Outcome, error) {
+func writeOne(ctx context.Context, s *Store, r driver.Row) (driver.Outcome, error) {
 	outcomes, err := s.Write(ctx, []driver.Row{r})
 	if err != nil {
 		return 0, err
@@ -132,7 +132,7 @@ func TestKeys(t *testing.T) {
 	defer s.Close()
 	r := oneRow("2:ab,c", 1)
 	r.ExpireAtMillis = time.Now().Add(time.Hour).UnixMilli()
-	_, err := writeOne(s, t.Context(), r)
+	_, err := writeOne(t.Context(), s, r)
 	require.NoError(t, err)
 	require.NoError(t, s.PutMeta(t.Context(), "schema/v/1", []byte("x")))
 	c := redis.NewClient(&redis.Options{Addr: server.Addr})
@@ -152,7 +152,7 @@ func TestDamagedStoredRows(t *testing.T) {
 	defer c.Close()
 	for i, damaged := range []string{"", "x", "\x09\x01", "\x09\x01\x02\x03\x04\x05\x06\x07\x08\x11", strings.Repeat("\xff", 40), "\x22\x7f", "\x0b", "\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f"} {
 		require.NoError(t, c.HSet(t.Context(), "tf:user:a", "v", damaged).Err())
-		outcome, err := writeOne(s, t.Context(), oneRow("a", int64(-1-i)))
+		outcome, err := writeOne(t.Context(), s, oneRow("a", int64(-1-i)))
 		require.NoError(t, err)
 		require.Equal(t, driver.Written, outcome, "%q", damaged)
 	}
@@ -185,7 +185,7 @@ func TestErrors(t *testing.T) {
 	admin := redis.NewClient(&redis.Options{Addr: server.Addr})
 	defer admin.Close()
 	allowed := "redis://" + aclLogin + server.Addr
-	write := func(t *testing.T, s *Store) error { _, err := writeOne(s, t.Context(), oneRow("a", 1)); return err }
+	write := func(t *testing.T, s *Store) error { _, err := writeOne(t.Context(), s, oneRow("a", 1)); return err }
 	ping := func(t *testing.T, s *Store) error { return s.Ping(t.Context()) }
 	config := func(values ...any) func(t *testing.T) {
 		return func(t *testing.T) {
@@ -208,8 +208,8 @@ func TestErrors(t *testing.T) {
 		"out of memory": {url: allowed, call: write, kind: fault.Precondition, part: "more memory",
 			prepare: config("maxmemory", "1"), mend: config("maxmemory", "0")},
 		"replica": {url: allowed, call: write, kind: fault.Unavailable, part: "READONLY",
-			prepare: func(t *testing.T) { require.NoError(t, admin.SlaveOf(t.Context(), "127.0.0.1", "1").Err()) },
-			mend:    func(t *testing.T) { require.NoError(t, admin.SlaveOf(t.Context(), "NO", "ONE").Err()) }},
+			prepare: func(t *testing.T) { require.NoError(t, admin.ReplicaOf(t.Context(), "127.0.0.1", "1").Err()) },
+			mend:    func(t *testing.T) { require.NoError(t, admin.ReplicaOf(t.Context(), "NO", "ONE").Err()) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if c.prepare != nil {
@@ -264,7 +264,7 @@ func TestTLS(t *testing.T) {
 	s := open(t, Options{URL: addr, TLS: &tls.Config{RootCAs: pool}})
 	defer s.Close()
 	require.NoError(t, s.Ping(t.Context()))
-	outcome, err := writeOne(s, t.Context(), oneRow("a", 1))
+	outcome, err := writeOne(t.Context(), s, oneRow("a", 1))
 	require.NoError(t, err)
 	require.Equal(t, driver.Written, outcome)
 

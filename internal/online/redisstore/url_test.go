@@ -33,7 +33,8 @@ func TestURLs(t *testing.T) {
 	} {
 		u, target, err := Options{URL: text}.withDefaults().universal()
 		require.NoError(t, err, text)
-		require.Equal(t, w, want{u.Addrs, u.Username, u.Password, u.DB, u.MasterName, u.SentinelPassword, u.IsClusterMode, u.TLSConfig != nil}, text)
+		got := want{u.Addrs, u.Username, u.Password, u.DB, u.MasterName, u.SentinelPassword, u.IsClusterMode, u.TLSConfig != nil}
+		require.Equal(t, w, got, text)
 		require.True(t, u.ContextTimeoutEnabled)
 		require.Equal(t, 3*time.Second, u.ReadTimeout)
 		require.Contains(t, target, u.Addrs[0])
