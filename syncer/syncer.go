@@ -145,6 +145,7 @@ func (s *Syncer) carry(ctx context.Context, view *feature.View, report *Report) 
 	return winners.Batches(ctx, gatherRows(view), onlineFeatures(view), func(batch pit.WinnerBatch) error {
 		stats, err := s.o.Online.Write(ctx, online.Rows{
 			View: view, Keys: batch.Keys, EventTimes: batch.EventTimes, CreatedTimes: batch.CreatedTimes, Features: batch.Features,
+			BatchSize: view.Sync.BatchSize,
 		})
 		report.addWritten(stats, batch.EventTimes)
 		return err

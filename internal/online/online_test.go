@@ -302,3 +302,15 @@ func BenchmarkRead(b *testing.B) {
 		}
 	}
 }
+
+func TestBatchSizeOfTheRows(t *testing.T) {
+	s, spy := newStore(t)
+	for size, calls := range map[int]int64{0: 3, 4: 7, 1000: 1} {
+		rows := rowsOf(aView("v", "x"), 25)
+		rows.BatchSize = size
+		before := spy.writes.Load()
+		_, err := s.Write(t.Context(), rows)
+		require.NoError(t, err)
+		require.Equal(t, calls, spy.writes.Load()-before, "batches of %d", size)
+	}
+}

@@ -23,6 +23,8 @@ type Rows struct {
 	Features []*feature.Column
 	// Tombstones says which rows delete their entity from the view; the features of such a row are not looked at. nil is none.
 	Tombstones []bool
+	// BatchSize is the most rows that one call of the driver writes. Defaults to Options.BatchSize.
+	BatchSize int
 }
 
 // WriteStats says what became of written rows.
@@ -68,7 +70,10 @@ func (s *Store) Write(ctx context.Context, rows Rows) (WriteStats, error) {
 		return WriteStats{}, err
 	}
 	now, ahead := s.clocks()
-	w := writer{store: s, rows: rows, schema: schema, now: feature.AsOf(now.UnixMicro()), ahead: ahead}
+	w := writer{store: s, rows: rows, schema: schema, now: feature.AsOf(now.UnixMicro()), ahead: ahead, batchSize: rows.BatchSize}
+	if w.batchSize <= 0 {
+		w.batchSize = s.batchSize
+	}
 	err := w.writeAll(ctx)
 	return w.stats, err
 }
@@ -154,13 +159,15 @@ type writer struct {
 	ahead  time.Duration
 	stats  WriteStats
 
+	batchSize int
+
 	batch []driver.Row
 	arena []byte // keys and values of batch
 }
 
 func (w *writer) writeAll(ctx context.Context) error {
 	n := w.rows.EventTimes.Len()
-	w.batch = make([]driver.Row, 0, min(n, w.store.batchSize))
+	w.batch = make([]driver.Row, 0, min(n, w.batchSize))
 	for row := range n {
 		event := feature.EventTime(w.rows.EventTimes.Int64s[row])
 		if w.rows.View.KeepFor().Expired(event, w.now) {
@@ -170,7 +177,7 @@ func (w *writer) writeAll(ctx context.Context) error {
 		if err := w.add(row, event); err != nil {
 			return err
 		}
-		if len(w.batch) == w.store.batchSize {
+		if len(w.batch) == w.batchSize {
 			if err := w.flush(ctx); err != nil {
 				return err
 			}

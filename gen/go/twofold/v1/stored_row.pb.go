@@ -81,7 +81,7 @@ type StoredRow struct {
 	EventTimeMicros int64 `protobuf:"fixed64,1,opt,name=event_time_micros,json=eventTimeMicros,proto3" json:"event_time_micros,omitempty"`
 	// Created time: microseconds since the Unix epoch, UTC; 0 where the source has no created time.
 	CreatedTimeMicros int64 `protobuf:"fixed64,2,opt,name=created_time_micros,json=createdTimeMicros,proto3" json:"created_time_micros,omitempty"`
-	// Fingerprint of the StoredSchema under which the row was written; 0 for a tombstone.
+	// Fingerprint of the StoredSchema under which the row was written; 0 if, and only if, the row is a tombstone.
 	SchemaFingerprint uint64 `protobuf:"fixed64,3,opt,name=schema_fingerprint,json=schemaFingerprint,proto3" json:"schema_fingerprint,omitempty"`
 	// Bit i (byte i/8, value 1 << i%8) is set where feature i is null. Trailing zero bytes are left out.
 	Nulls []byte `protobuf:"bytes,4,opt,name=nulls,proto3" json:"nulls,omitempty"`
@@ -191,6 +191,9 @@ func (x *StoredRow) GetTailCompression() TailCompression {
 // StoredSchema is the list of features that a StoredRow's slots hold. It is kept in the online store under its
 // fingerprint, and written before the first row that uses it, so that a row can be read by feature name for as long
 // as it lives.
+//
+// The fingerprint is the first eight bytes, big-endian, of the SHA-256 of this text: for each feature in order its
+// name, a zero byte, its type as definitions spell it ("DOUBLE"), and a newline. 0 is never a schema's fingerprint.
 type StoredSchema struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The features, in slot order.
