@@ -35,7 +35,8 @@ func TestMain(m *testing.M) {
 // program builds the program under test, once, and returns its path.
 var program = sync.OnceValue(func() string {
 	path := filepath.Join(buildDir, "twofold")
-	if out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
+	args := append([]string{"build", "-o", path}, buildFlags...)
+	if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
 		panic(string(out))
 	}
 	return path
@@ -85,6 +86,7 @@ func twofoldIn(t *testing.T, env []string, in []byte, args ...string) result {
 	// No run dumps usage or a stack of causes at its user.
 	require.NotContains(t, stderr.String(), "Usage:")
 	require.NotContains(t, stderr.String(), "panic")
+	require.NotContains(t, stderr.String(), "DATA RACE")
 	require.NotContains(t, stderr.String(), "rpc error")
 	return result{cmd.ProcessState.ExitCode(), out.String(), stderr.String()}
 }

@@ -28,7 +28,7 @@ func (d *decoder) scalar(at spot, node *yaml.Node, m protoreflect.Message, fd pr
 	case protoreflect.BoolKind:
 		return d.boolean(at, node, fd)
 	case protoreflect.EnumKind:
-		return d.valueType(at, node, fd)
+		return d.valueType(at, node)
 	case protoreflect.Uint32Kind:
 		v, err := strconv.ParseUint(node.Value, 10, 32)
 		if err != nil {
@@ -64,7 +64,7 @@ var otherTypeNames = map[string]feature.Type{
 }
 
 // valueType decodes a type by its short name (STRING) or its full one (VALUE_TYPE_STRING).
-func (d *decoder) valueType(at spot, node *yaml.Node, fd protoreflect.FieldDescriptor) (protoreflect.Value, bool) {
+func (d *decoder) valueType(at spot, node *yaml.Node) (protoreflect.Value, bool) {
 	short := strings.TrimPrefix(node.Value, "VALUE_TYPE_")
 	if t, ok := feature.ParseType(short); ok {
 		return protoreflect.ValueOfEnum(protoreflect.EnumNumber(t)), true
