@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -268,6 +270,92 @@ func TestNullKeysAskNothing(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []feature.Status{feature.NotFound}, got.Columns[0].Status)
 	require.Zero(t, spy.reads.Load())
+}
+
+// TestEntitiesWithEqualKeys: user 1 and item 1 have the same stored key, and still each has its own rows.
+func TestEntitiesWithEqualKeys(t *testing.T) {
+	s, spy := newStore(t)
+	users := aView("users", "x")
+	items := aView("items", "x")
+	items.Entity = &feature.Entity{Name: "item", Keys: []feature.Key{{Name: "item_id", Type: feature.Int64}}}
+	_, err := s.Write(t.Context(), rowsOf(users, 3))
+	require.NoError(t, err)
+	rows := rowsOf(items, 3)
+	rows.Features[0].Int64s = []int64{10, 11, 12}
+	_, err = s.Write(t.Context(), rows)
+	require.NoError(t, err)
+
+	registry := feature.NewRegistry([]*feature.Entity{user, items.Entity}, []*feature.View{users, items}, nil, "")
+	selection, err := registry.Select(feature.SelectionQuery{Features: []string{"users:x", "items:x"}})
+	require.NoError(t, err)
+	p, err := online.NewPlan(selection)
+	require.NoError(t, err)
+	keys := []*feature.Column{ids(3), feature.NewColumn(feature.Int64, 3)}
+	for _, item := range []int64{1, 1, 2} {
+		keys[1].AppendInt64(item)
+	}
+	got, err := s.Read(t.Context(), p, keys, feature.AsOf(time.Now().UnixMicro()), 0)
+	require.NoError(t, err)
+	require.Equal(t, []int64{0, 1, 2}, got.Columns[0].Int64s)
+	require.Equal(t, []int64{11, 11, 12}, got.Columns[1].Int64s)
+	require.EqualValues(t, 1, spy.reads.Load())
+}
+
+// TestNullCreatedTime: a null created time is none, whatever lies in the column under it, so a row that has one is newer.
+func TestNullCreatedTime(t *testing.T) {
+	s, _ := newStore(t)
+	v := aView("v", "x")
+	rows := rowsOf(v, 1)
+	rows.CreatedTimes = &feature.Column{Type: feature.Timestamp, Int64s: []int64{1 << 60}, Status: []feature.Status{feature.Null}}
+	stats, err := s.Write(t.Context(), rows)
+	require.NoError(t, err)
+	require.Equal(t, online.WriteStats{Written: 1}, stats)
+	rows.CreatedTimes = feature.NewColumn(feature.Timestamp, 1)
+	rows.CreatedTimes.AppendInt64(1)
+	stats, err = s.Write(t.Context(), rows)
+	require.NoError(t, err)
+	require.Equal(t, online.WriteStats{Written: 1}, stats)
+}
+
+// TestSchemaOfAnotherName: a schema that is stored under the fingerprint of another would give the features each other's values.
+func TestSchemaOfAnotherName(t *testing.T) {
+	s, spy := newStore(t)
+	fingerprint := foreign(t, spy.Driver, "v", 0, true)
+	swapped := &storedrow.Schema{Features: []storedrow.Feature{{Name: "x", Type: feature.Int64}, {Name: "older", Type: feature.Int64}}}
+	require.NoError(t, s.PutMeta(t.Context(), fmt.Sprintf("schema/v/%016x", fingerprint), swapped.AppendProto(nil)))
+	_, err := s.Read(t.Context(), plan(t, []string{"v:x"}, aView("v", "x")), []*feature.Column{ids(1)}, 0, 0)
+	require.Equal(t, fault.Corrupt, fault.KindOf(err))
+	require.ErrorContains(t, err, fmt.Sprintf("%016x", swapped.Fingerprint()))
+}
+
+// TestSchemaIsRegisteredAgain: a store that was emptied while a process wrote to it has the schema back after a minute.
+func TestSchemaIsRegisteredAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &forgetful{}
+		s := online.NewStore(d, online.Options{})
+		v := aView("v", "x")
+		for _, want := range []int{1, 1, 2} {
+			_, err := s.Write(t.Context(), rowsOf(v, 1))
+			require.NoError(t, err)
+			require.Equal(t, want, d.schemas)
+			time.Sleep(35 * time.Second) // of the test's own clock
+		}
+	})
+}
+
+// forgetful is a driver that stores nothing and counts the schemas that it is given.
+type forgetful struct {
+	driver.Driver
+	schemas int
+}
+
+func (f *forgetful) Write(_ context.Context, rows []driver.Row) ([]driver.Outcome, error) {
+	return slices.Repeat([]driver.Outcome{driver.Written}, len(rows)), nil
+}
+
+func (f *forgetful) PutMeta(context.Context, string, []byte) error {
+	f.schemas++
+	return nil
 }
 
 func TestWriteStatsAdd(t *testing.T) {
