@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 
@@ -71,6 +74,25 @@ func TestPathsFindFiles(t *testing.T) {
 	})
 }
 
+// TestFilesAreInTheOrderOfTheirURLs: the order decides between rows of equal times, so it must not depend on how a place lists its folders.
+func TestFilesAreInTheOrderOfTheirURLs(t *testing.T) {
+	onEveryPlace(t, func(t *testing.T, p place) {
+		want := []string{"t/a-1/f.parquet", "t/a.parquet", "t/a/f.parquet", "t/a0.parquet"}
+		for _, path := range want {
+			p.put(t, path, simple(t, 1))
+		}
+		for _, path := range []string{"t", "t/**/*.parquet"} {
+			files, err := p.store.Table(view(path, feature.Int64, xFeature)).Files(t.Context())
+			require.NoError(t, err)
+			var got []string
+			for _, f := range files {
+				got = append(got, strings.TrimPrefix(f.URL, p.url+"/"))
+			}
+			require.Equal(t, want, got, path)
+		}
+	})
+}
+
 func TestPathsThatFindNothing(t *testing.T) {
 	onEveryPlace(t, func(t *testing.T, p place) {
 		p.put(t, "t/readme.txt", []byte("hello"))
@@ -126,6 +148,64 @@ func TestRowsAndPruning(t *testing.T) {
 		stop := errors.New("stop")
 		require.Equal(t, stop, fragments[0].Keys(t.Context(), func(feature.KeyBatch) error { return stop }))
 	})
+}
+
+// TestPruningByEveryKindOfTime: a range of one moment keeps the one row group, or folder, that holds it, and no other.
+func TestPruningByEveryKindOfTime(t *testing.T) {
+	p := filePlace(t)
+	day := time.Date(2013, 1, 31, 0, 0, 0, 0, time.UTC)
+	moments := []time.Time{time.Unix(-1, 0), day, day.AddDate(0, 0, 1)}
+	var micros []int64
+	for _, at := range moments {
+		micros = append(micros, at.UnixMicro())
+	}
+	builder := func(kind *arrow.TimestampType, values ...int64) arrow.Array {
+		b := array.NewTimestampBuilder(memory.DefaultAllocator, kind)
+		for _, v := range values {
+			b.Append(arrow.Timestamp(v))
+		}
+		return b.NewArray()
+	}
+	millis := &arrow.TimestampType{Unit: arrow.Millisecond, TimeZone: "UTC"}
+	nanos := &arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: "UTC"}
+	dates := array.NewDate32Builder(memory.DefaultAllocator)
+	dates.AppendValues([]arrow.Date32{-1, arrow.Date32FromTime(day), arrow.Date32FromTime(day) + 1}, nil)
+	dateMoments := []int64{-microsPerDay, micros[1], micros[2]}
+	for name, c := range map[string]struct {
+		times arrow.Array
+		want  []int64
+	}{
+		"micros": {times(micros...), micros},
+		"millis": {builder(millis, moments[0].UnixMilli(), moments[1].UnixMilli(), moments[2].UnixMilli()), micros},
+		// The last nanosecond of a microsecond is in it.
+		"nanos": {builder(nanos, moments[0].UnixNano()+999, moments[1].UnixNano()+999, moments[2].UnixNano()+999), micros},
+		"dates": {dates.NewArray(), dateMoments},
+	} {
+		p.put(t, name+".parquet", writeArrow(t, 1, []arrow.Field{field("id", arrow.PrimitiveTypes.Int64), field("ts", c.times.DataType()), field("x", arrow.PrimitiveTypes.Float64)},
+			[]arrow.Array{int64s(0, 1, 2), c.times, doubles(0, 1, 2)}, parquet.WithVersion(parquet.V2_LATEST)))
+		requireOneEach(t, p.store.Table(view(name+".parquet", feature.Int64, xFeature)), c.want)
+	}
+	for i, at := range []string{"1969-12-31", "2013-01-31", "2013-02-01"} {
+		p.put(t, "folders/dt="+at+"/f.parquet", simple(t, int64(i)))
+	}
+	v := view("folders", feature.Int64, xFeature)
+	v.Source.EventTimeColumn = "dt"
+	requireOneEach(t, p.store.Table(v), dateMoments)
+}
+
+// requireOneEach reads the table at each of its moments, and just beside it.
+func requireOneEach(t *testing.T, table *Table, moments []int64) {
+	t.Helper()
+	for i, at := range moments {
+		h, err := readTable(t.Context(), table, feature.TimeRange{Min: feature.EventTime(at), Max: feature.EventTime(at)})
+		require.NoError(t, err)
+		require.Equal(t, []any{at}, valuesOf(h.columns[1]), "row %d of %s", i, table.view.Source)
+		require.Equal(t, []any{float64(i)}, valuesOf(h.columns[2]))
+		require.EqualValues(t, len(moments)-1, h.pruned)
+		h, err = readTable(t.Context(), table, feature.TimeRange{Min: feature.EventTime(at + 1), Max: feature.EventTime(at + 1)})
+		require.NoError(t, err)
+		require.EqualValues(t, len(moments), h.pruned, "a microsecond after row %d of %s", i, table.view.Source)
+	}
 }
 
 func TestPartitions(t *testing.T) {
@@ -218,6 +298,31 @@ func TestFileReplacedAfterListing(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, valuesOf(h.columns[0]), 7)
 	})
+}
+
+// TestLocalFileReplacedByOneOfTheSameSize: the time of modification tells the versions apart, both after listing and in the cached footers.
+func TestLocalFileReplacedByOneOfTheSameSize(t *testing.T) {
+	p := filePlace(t)
+	first, second := simple(t, 1, 2), simple(t, 1, 3)
+	require.Len(t, second, len(first))
+	file := filepath.Join(strings.TrimPrefix(p.url, "file://"), "1.parquet")
+	put := func(data []byte, modified time.Time) {
+		p.put(t, "1.parquet", data)
+		require.NoError(t, os.Chtimes(file, modified, modified))
+	}
+	at := time.Date(2013, 1, 31, 0, 0, 0, 0, time.UTC)
+	put(first, at)
+	table := p.store.Table(view("1.parquet", feature.Int64, xFeature))
+	fragments, _, err := table.Fragments(t.Context(), feature.AllTime())
+	require.NoError(t, err)
+	put(second, at.Add(time.Millisecond))
+	err = fragments[0].Keys(t.Context(), func(feature.KeyBatch) error { return nil })
+	require.ErrorContains(t, err, "was replaced")
+	require.Equal(t, fault.Unavailable, fault.KindOf(err))
+	// Row 3 lies outside of the statistics of the file that was.
+	h, err := readTable(t.Context(), table, feature.TimeRange{Min: 3, Max: 3})
+	require.NoError(t, err)
+	require.Equal(t, []any{1., 3.}, valuesOf(h.columns[2]))
 }
 
 func TestLocalFileRemovedAfterListing(t *testing.T) {
