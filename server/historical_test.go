@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"path"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/twofold-ml/twofold/client"
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
@@ -101,6 +103,58 @@ func TestHistoricalColumns(t *testing.T) {
 			v.GetFiles()[0].GetSizeBytes() == 0 || v.GetFiles()[0].GetEtag() == "" {
 			t.Errorf("profile's manifest: %v", v)
 		}
+	}
+}
+
+// TestHistoricalMaxStaleness: it tightens every view's ttl, also that of a view without one, and extends none.
+func TestHistoricalMaxStaleness(t *testing.T) {
+	env := start(t)
+	rows := new(servertest.Table).Add("user_id", feature.Int64, 1, 2, 3).Add("item_id", feature.String, "a", "b", "c").
+		Add("event_timestamp", feature.Timestamp, ago(0), ago(0), ago(0))
+	for staleness, want := range map[time.Duration]map[string][]string{
+		90 * time.Minute:            {"profile:name": {"NOT_FOUND", "Bob", "NOT_FOUND"}, "price:amount": {"NOT_FOUND", "2.5", "NOT_FOUND"}},
+		time.Hour:                   {"profile:name": {"NOT_FOUND", "Bob", "NOT_FOUND"}, "price:amount": {"NOT_FOUND", "2.5", "NOT_FOUND"}},
+		time.Hour - time.Nanosecond: {"profile:name": {"NOT_FOUND", "Bob", "NOT_FOUND"}, "price:amount": {"NOT_FOUND", "2.5", "NOT_FOUND"}}, // rounded up to a microsecond
+		time.Hour - time.Second:     {"profile:name": {"NOT_FOUND", "NOT_FOUND", "NOT_FOUND"}, "price:amount": {"NOT_FOUND", "NOT_FOUND", "NOT_FOUND"}},
+		1000 * time.Hour:            {"profile:name": {"Ann", "Bob", "NOT_FOUND"}, "price:amount": {"1.5", "2.5", "NOT_FOUND"}},
+	} {
+		header := &twofoldv1.HistoricalHeader{Features: []string{"profile:name", "price:amount"}, MaxStaleness: durationpb.New(staleness)}
+		got, _, err := collect(t, env, header, batches(t, rows, 10))
+		if err != nil {
+			t.Fatal(err)
+		}
+		delete(got, "user_id")
+		delete(got, "item_id")
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("max_staleness %v, -want +got:\n%s", staleness, diff)
+		}
+	}
+}
+
+// TestManifestOfEachView: counts and files are those of the view itself. Of clicks every row lies after the entity rows, so its file stays unread.
+func TestManifestOfEachView(t *testing.T) {
+	env := start(t)
+	rows := new(servertest.Table).Add("user_id", feature.Int64, 1, 2, 9).Add("item_id", feature.String, "a", "b", "c").
+		Add("event_timestamp", feature.Timestamp, ago(29*time.Hour), ago(29*time.Hour), ago(29*time.Hour))
+	_, manifest, err := collect(t, env, &twofoldv1.HistoricalHeader{Features: []string{"profile:age", "clicks:count", "price:amount"}}, batches(t, rows, 10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, v := range manifest.GetViews() {
+		line := fmt.Sprintf("%s: read %d, pruned %d, null %d, unmatched %d, of", v.GetName(), v.GetRowsRead(), v.GetRowsPruned(), v.GetRowsNull(), v.GetUnmatchedRows())
+		for _, file := range v.GetFiles() {
+			line += " " + path.Base(file.GetUrl())
+		}
+		got = append(got, line)
+	}
+	want := []string{
+		"profile: read 4, pruned 0, null 0, unmatched 2, of profile.parquet",
+		"clicks: read 0, pruned 2, null 0, unmatched 3, of clicks.parquet",
+		"price: read 2, pruned 0, null 0, unmatched 2, of price.parquet",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }
 

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -102,6 +103,39 @@ func TestOnlineOptions(t *testing.T) {
 	}
 	if got := table(t, loose.GetColumns())["profile:name"]; got[0] != "EXPIRED" {
 		t.Errorf("max_staleness extended the ttl: %v", got)
+	}
+}
+
+// TestSelectionsAreKeptApart: a selection is resolved once and kept, and must not answer for one that differs from it only a little.
+func TestSelectionsAreKeptApart(t *testing.T) {
+	env := start(t)
+	entities := []*twofoldv1.Column{client.Strings("item_id", "a")}
+	for range 2 {
+		for _, c := range []struct {
+			features []string
+			short    bool
+			want     []string
+		}{
+			{[]string{"price:name", "price:amount"}, false, []string{"price:name", "price:amount"}},
+			{[]string{"price:name", "price:amount"}, true, []string{"name", "amount"}},
+			{[]string{"price:amount", "price:name"}, true, []string{"amount", "name"}},
+			{[]string{"price:amount"}, true, []string{"amount"}},
+			{[]string{"price:*"}, false, []string{"price:amount", "price:name"}},
+		} {
+			resp, err := env.Client.Online(t.Context(), &twofoldv1.GetOnlineFeaturesRequest{Features: c.features, ShortNames: c.short, Entities: entities, OmitEntities: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, names(resp.GetColumns())); diff != "" {
+				t.Errorf("%v, short %v, -want +got:\n%s", c.features, c.short, diff)
+			}
+			for i, name := range c.want {
+				want := map[bool]string{true: "apple", false: "1.5"}[strings.HasSuffix(name, "name")]
+				if got := table(t, resp.GetColumns())[c.want[i]]; got[0] != want {
+					t.Errorf("%v: %s is %v", c.features, name, got)
+				}
+			}
+		}
 	}
 }
 
