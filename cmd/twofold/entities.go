@@ -57,7 +57,7 @@ func (a *app) openFormat(ctx context.Context, path, format string, types map[str
 	if format == formatParquet {
 		return a.openParquet(ctx, path, types, s3)
 	}
-	file, done, err := a.openInput(path)
+	file, done, err := a.openInput(ctx, path)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (a *app) openFormat(ctx context.Context, path, format string, types map[str
 }
 
 // openInput opens a file. Standard input is first copied to a temporary file, because some formats are read twice, or from their end.
-func (a *app) openInput(path string) (*os.File, func(), error) {
+func (a *app) openInput(ctx context.Context, path string) (*os.File, func(), error) {
 	if path != "-" {
 		file, err := os.Open(path)
 		if err != nil {
@@ -89,7 +89,7 @@ func (a *app) openInput(path string) (*os.File, func(), error) {
 		return nil, nil, err
 	}
 	done := func() { _ = file.Close(); _ = os.Remove(file.Name()) }
-	_, err = io.Copy(file, a.in)
+	_, err = io.Copy(file, a.input(ctx))
 	if err == nil {
 		_, err = file.Seek(0, io.SeekStart)
 	}
@@ -100,11 +100,22 @@ func (a *app) openInput(path string) (*os.File, func(), error) {
 	return file, done, nil
 }
 
+// input is standard input, whose reads end when ctx is done, even if nothing is written there.
+func (a *app) input(ctx context.Context) io.Reader {
+	r, w := io.Pipe()
+	context.AfterFunc(ctx, func() { _ = w.CloseWithError(ctx.Err()) }) // never fails
+	go func() {
+		_, err := io.Copy(w, a.in)
+		_ = w.CloseWithError(err) // never fails
+	}()
+	return r
+}
+
 // openParquet opens a Parquet file, a folder or a glob of them, or an s3:// URL. Columns that cannot be read are left out, with a warning.
 func (a *app) openParquet(ctx context.Context, path string, types map[string]feature.Type, s3 offline.S3Config) (*entityRows, error) {
 	var rows *offline.Rows
 	if path == "-" {
-		data, err := io.ReadAll(a.in)
+		data, err := io.ReadAll(a.input(ctx))
 		if err != nil {
 			return nil, err
 		}

@@ -64,7 +64,7 @@ func definitionsPath(cmd *cobra.Command, args []string, c config.Config) (string
 	}
 }
 
-func count(n int, one, many string) string {
+func count[N int | uint64](n N, one, many string) string {
 	if n == 1 {
 		return "1 " + one
 	}

@@ -13,6 +13,8 @@ import (
 func main() {
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// The first signal asks the process to stop; a second one ends it at once.
+	context.AfterFunc(ctx, stop)
 	code := a.run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)

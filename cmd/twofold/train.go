@@ -254,7 +254,11 @@ func readStream(in io.Reader, write func(*ipc.Reader) error) error {
 
 // tellManifest prints what the training set was made of.
 func (a *app) tellManifest(m *twofoldv1.HistoricalManifest, o trainOptions) error {
-	fmt.Fprintf(a.err, "wrote %d rows to %s\n", m.GetRowCount(), o.out)
+	where := o.out
+	if where == "-" {
+		where = "standard output"
+	}
+	fmt.Fprintf(a.err, "wrote %s to %s\n", count(m.GetRowCount(), "row", "rows"), where)
 	t := newTable("feature view", "matched", "unmatched", "rows read", "rows pruned", "files")
 	for _, v := range m.GetViews() {
 		unmatched := v.GetUnmatchedRows()

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -182,4 +183,29 @@ func TestTrainFailuresLeaveNoFile(t *testing.T) {
 	r := twofold(t, nil, "train", "-f", "weather:temp", "-e", writeFile(t, "rows.csv", rowsCSV), "-o", filepath.Join(t.TempDir(), "no", "folder.csv"), "--server", d.grpc)
 	require.Equal(t, exitFailure, r.code)
 	require.Contains(t, r.stderr, "folder.csv")
+}
+
+// An interrupted run ends at once with code 130, even while it waits for standard input, and leaves no file.
+func TestTrainInterrupted(t *testing.T) {
+	d := start(t, replay(t), "serve")
+	dir := t.TempDir()
+	cmd := command(t, nil, "train", "-f", "weather:temp", "-e", "-", "-o", filepath.Join(dir, "out.csv"), "--server", d.grpc)
+	temporary := strings.TrimPrefix(cmd.Env[2], "TMPDIR=")
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	require.NoError(t, cmd.Start())
+	// A pipe holds 64 KiB: once more than that is written, the program is reading.
+	_, err = in.Write(append([]byte("origin,event_timestamp\n"), bytes.Repeat([]byte("EWR,2013-07-01\n"), 20_000)...))
+	require.NoError(t, err)
+	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
+	require.Error(t, cmd.Wait())
+	require.Equal(t, exitInterrupted, cmd.ProcessState.ExitCode(), stderr.String())
+	require.Equal(t, "twofold: interrupted\n", stderr.String())
+	for _, folder := range []string{dir, temporary} {
+		entries, err := os.ReadDir(folder)
+		require.NoError(t, err)
+		require.Empty(t, entries)
+	}
 }
