@@ -98,6 +98,9 @@ func TestComposeConfigurationIsValid(t *testing.T) {
 			probe, rest, err := root.Find(test[2:])
 			require.NoError(t, err)
 			require.NoError(t, probe.ParseFlags(rest))
+			if command.Name() == "sync" {
+				require.Equal(t, "http://localhost"+config.SyncHTTPAddress+"/readyz", probe.Flag("url").Value.String())
+			}
 		}
 	}
 }

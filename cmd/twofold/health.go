@@ -24,7 +24,7 @@ func (a *app) healthCommand() *cobra.Command {
 which need no other program for it. A syncer has no gRPC; ask it over HTTP with --url.`,
 		Example: `  twofold health
   twofold health --server features.internal:7070 --timeout 1s
-  twofold health --url http://localhost:7071/readyz`,
+  twofold health --url http://localhost:7072/readyz`,
 		GroupID: groupServe,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -51,7 +51,7 @@ which need no other program for it. A syncer has no gRPC; ask it over HTTP with 
 // probe asks a URL.
 func (a *app) probe(cmd *cobra.Command, at string, timeout time.Duration) error {
 	if u, err := url.Parse(at); err != nil || u.Host == "" {
-		return usagef(cmd, "--url: %q is not a URL; write for example http://localhost:7071/readyz", at)
+		return usagef(cmd, "--url: %q is not a URL; write for example http://localhost:7072/readyz", at)
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 	defer cancel()

@@ -30,7 +30,7 @@ func (a *app) syncCommand() *cobra.Command {
 that a run may be repeated or race with another. Each run reports what became of every row.
 
 Without --once it runs every view on its interval until it is stopped, and serves /healthz, /readyz (ready when the
-last run of every view succeeded) and /metrics over HTTP. With --once it runs every view once, prints one line a view,
+last run of every view succeeded) and /metrics over HTTP on :7072. With --once it runs every view once, prints one line a view,
 and exits 1 if one failed: for a CronJob or a pipeline.`,
 		Example: `  twofold sync
   twofold sync --once
@@ -44,6 +44,9 @@ and exits 1 if one failed: for a CronJob or a pipeline.`,
 			loaded, err := a.load(cmd)
 			if err != nil {
 				return err
+			}
+			if loaded.Source("http_address") == config.FromDefault {
+				loaded.HTTPAddress = config.SyncHTTPAddress
 			}
 			return a.sync(cmd.Context(), loaded.Config, once, views)
 		},

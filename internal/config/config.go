@@ -30,7 +30,7 @@ type Config struct {
 	// Address on which gRPC is served, host:port or :port; port 0 takes a free one. Defaults to :7070.
 	GRPCAddress string `yaml:"grpc_address"`
 	// Address on which /healthz, /readyz and /metrics are served over HTTP, host:port or :port; port 0 takes a free one. Defaults
-	// to :7071.
+	// to :7071, and for `twofold sync` to :7072, so that both can run on one machine.
 	HTTPAddress string `yaml:"http_address"`
 	// How long calls in flight may take to finish after a stop signal, before they are cut off; a plain number is seconds.
 	// Defaults to 20s.
@@ -92,6 +92,9 @@ type Limits struct {
 	// Largest gRPC message that is received or sent, in bytes, or with a unit: KiB, MiB, GiB. Defaults to 64MiB.
 	MaxMessageBytes Bytes `yaml:"max_message_bytes"`
 }
+
+// SyncHTTPAddress is the default of http_address for `twofold sync`.
+const SyncHTTPAddress = ":7072"
 
 // Defaults returns the configuration of a process that is told nothing.
 func Defaults() Config {
