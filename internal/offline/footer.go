@@ -232,8 +232,9 @@ func parseChunk(m *metadata.ColumnChunkMetaData, rows, fileSize int64) (chunk, e
 		return c, errors.New("it is encrypted, which is not supported")
 	case c.values < 0 || c.values > maxRowGroupRows:
 		return c, fmt.Errorf("it is said to have %d values", c.values)
-	case rows == 0 && c.length == 0:
-		return c, nil
+	case rows == 0:
+		// Nothing is read of it, and writers say all sorts of things about where it is: pyarrow puts its data page at byte 0.
+		return chunk{values: c.values, codec: c.codec}, nil
 	case c.offset < int64(len(magic)) || c.length <= 0 || c.length > fileSize-8 || c.offset > fileSize-8-c.length:
 		return c, fmt.Errorf("it is said to take %d bytes from byte %d, in a file of %d; was the file cut off?", c.length, c.offset, fileSize)
 	case c.uncompressed < 0:
