@@ -5,12 +5,16 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
 	"github.com/twofold-ml/twofold/client"
@@ -177,6 +181,71 @@ func TestStopFinishesCallsUnderWay(t *testing.T) {
 	}
 	if err := <-stopped; err != nil {
 		t.Errorf("stop: %v", err)
+	}
+}
+
+// TestNotReadyWhileStopping: as soon as the server is told to stop, whoever asks or watches is told to go elsewhere, while a call goes on.
+func TestNotReadyWhileStopping(t *testing.T) {
+	f := &faulty{Driver: servertest.Memory(t)}
+	env := start(t, func(c *servertest.Config) {
+		c.Online = f
+		c.Change = func(o *server.Options) { o.PingInterval, o.DrainTimeout = 5*time.Millisecond, time.Minute }
+	})
+	conn, err := grpc.NewClient(env.GRPCAddress, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ctx, endWatches := context.WithTimeout(t.Context(), 20*time.Second)
+	defer endWatches()
+	services := []string{"", twofoldv1.FeatureService_ServiceDesc.ServiceName, twofoldv1.RegistryService_ServiceDesc.ServiceName}
+	watches := make([]grpc.ServerStreamingClient[healthpb.HealthCheckResponse], len(services))
+	wait := func(want healthpb.HealthCheckResponse_ServingStatus) {
+		t.Helper()
+		for i, service := range services {
+			for {
+				r, err := watches[i].Recv()
+				if err != nil {
+					t.Fatalf("watch of %q, until it is %v: %v", service, want, err)
+				}
+				if r.GetStatus() == want {
+					break
+				}
+			}
+		}
+	}
+	for i, service := range services {
+		if watches[i], err = healthpb.NewHealthClient(conn).Watch(ctx, &healthpb.HealthCheckRequest{Service: service}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wait(healthpb.HealthCheckResponse_SERVING)
+
+	inStore, goOn := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(goOn) })
+	t.Cleanup(release) // the server waits for the call
+	f.onRead(func(context.Context) error {
+		close(inStore)
+		<-goOn
+		return nil
+	})
+	answer := make(chan error, 1)
+	go func() {
+		_, err := readPrice(t.Context(), env)
+		answer <- err
+	}()
+	<-inStore
+	stopped := make(chan error, 1)
+	go func() { stopped <- env.Stop() }()
+	await(t, "not ready, and why", func() bool {
+		code, body := get(t, env, "/readyz")
+		return code == http.StatusServiceUnavailable && strings.Contains(body, "stopping")
+	})
+	wait(healthpb.HealthCheckResponse_NOT_SERVING)
+	endWatches()
+	release()
+	if err := errors.Join(<-answer, <-stopped); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -350,6 +350,7 @@ func TestHistoricalErrors(t *testing.T) {
 	nullTime.Statuses = []twofoldv1.ValueStatus{twofoldv1.ValueStatus_VALUE_STATUS_NULL}
 	many := columnChunk(client.Strings("item_id", "a", "b", "c"), client.Timestamps("event_timestamp", now, now, now))
 	valid := arrowBytes(t, new(servertest.Table).Add("item_id", feature.String, "a").Add("event_timestamp", feature.Timestamp, ago(0)).Record(t), 1)
+	twoBatches := arrowBytes(t, new(servertest.Table).Add("item_id", feature.String, "a", "b").Add("event_timestamp", feature.Timestamp, ago(0), ago(0)).Record(t), 1)
 	type messages = []*twofoldv1.GetHistoricalFeaturesRequest
 	cases := map[string]struct {
 		send  messages
@@ -371,14 +372,15 @@ func TestHistoricalErrors(t *testing.T) {
 		"name clash":       {messages{price(nil), columnChunk(items, times, client.Strings("price:name", "x"))}, codes.InvalidArgument, "entity_rows.columns[2].name", []string{"price:name"}},
 		"time name clash": {messages{price(func(h *twofoldv1.HistoricalHeader) { h.IncludeEventTimes = true }), columnChunk(items, times, client.Strings("price:event_timestamp", "x"))},
 			codes.InvalidArgument, "entity_rows.columns[2].name", nil},
-		"other columns":  {messages{price(nil), columnChunk(items, times), columnChunk(times, items)}, codes.InvalidArgument, "entity_rows.columns", []string{"same order"}},
-		"other type":     {messages{price(nil), columnChunk(items, times, client.Int64s("x", 1)), columnChunk(items, times, client.Doubles("x", 1))}, codes.InvalidArgument, "entity_rows.columns[2]", nil},
-		"mixed formats":  {messages{price(nil), columnChunk(items, times), arrowChunk(valid)}, codes.InvalidArgument, "entity_rows.rows", nil},
-		"mixed formats2": {messages{price(nil), arrowChunk(valid[:8]), columnChunk(items, times)}, codes.InvalidArgument, "entity_rows.rows", nil},
-		"too many rows":  {messages{price(nil), many, many}, codes.ResourceExhausted, "", []string{"limit of 5"}},
-		"not arrow":      {messages{price(nil), arrowChunk([]byte(strings.Repeat("no arrow at all ", 10)))}, codes.InvalidArgument, "entity_rows.arrow_ipc", nil},
-		"arrow cut off":  {messages{price(nil), arrowChunk(valid[:len(valid)-40])}, codes.InvalidArgument, "entity_rows.arrow_ipc", nil},
-		"arrow no key":   {messages{price(nil), arrowChunk(arrowBytes(t, new(servertest.Table).Add("event_timestamp", feature.Timestamp, ago(0)).Record(t), 1))}, codes.InvalidArgument, "entity_rows.columns", []string{"item_id"}},
+		"other columns":       {messages{price(nil), columnChunk(items, times), columnChunk(times, items)}, codes.InvalidArgument, "entity_rows.columns", []string{"same order"}},
+		"other type":          {messages{price(nil), columnChunk(items, times, client.Int64s("x", 1)), columnChunk(items, times, client.Doubles("x", 1))}, codes.InvalidArgument, "entity_rows.columns[2]", nil},
+		"mixed formats":       {messages{price(nil), columnChunk(items, times), arrowChunk(valid)}, codes.InvalidArgument, "entity_rows.rows", nil},
+		"mixed formats2":      {messages{price(nil), arrowChunk(valid[:8]), columnChunk(items, times)}, codes.InvalidArgument, "entity_rows.rows", nil},
+		"too many rows":       {messages{price(nil), many, many}, codes.ResourceExhausted, "", []string{"limit of 5"}},
+		"not arrow":           {messages{price(nil), arrowChunk([]byte(strings.Repeat("no arrow at all ", 10)))}, codes.InvalidArgument, "entity_rows.arrow_ipc", nil},
+		"arrow cut off":       {messages{price(nil), arrowChunk(valid[:len(valid)-40])}, codes.InvalidArgument, "entity_rows.arrow_ipc", nil},
+		"arrow cut off later": {messages{price(nil), arrowChunk(twoBatches[:len(twoBatches)-40])}, codes.InvalidArgument, "entity_rows.arrow_ipc", []string{"after row 1"}},
+		"arrow no key":        {messages{price(nil), arrowChunk(arrowBytes(t, new(servertest.Table).Add("event_timestamp", feature.Timestamp, ago(0)).Record(t), 1))}, codes.InvalidArgument, "entity_rows.columns", []string{"item_id"}},
 		"arrow name clash": {messages{price(nil), arrowChunk(arrowBytes(t, new(servertest.Table).Add("item_id", feature.String, "a").Add("event_timestamp", feature.Timestamp, ago(0)).
 			Add("price:name", feature.String, "x").Record(t), 1))}, codes.InvalidArgument, "entity_rows.columns[2].name", nil},
 	}

@@ -95,13 +95,16 @@ func TestOnlineOptions(t *testing.T) {
 	if diff := cmp.Diff([]int64{ago(2 * time.Hour), ago(time.Hour)}, resp.GetViews()[0].GetEventTimesMicros()); diff != "" {
 		t.Errorf("event times, -want +got:\n%s", diff)
 	}
+	if got := resp.GetViews()[0].GetTtl().AsDuration(); got != 90*time.Minute {
+		t.Errorf("the ttl that was applied is said to be %v", got)
+	}
 	loose, err := env.Client.Online(t.Context(), &twofoldv1.GetOnlineFeaturesRequest{
 		Features: []string{"profile:name"}, Entities: []*twofoldv1.Column{client.Int64s("user_id", 3)}, MaxStaleness: durationpb.New(1000 * time.Hour),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := table(t, loose.GetColumns())["profile:name"]; got[0] != "EXPIRED" {
+	if got := table(t, loose.GetColumns())["profile:name"]; got[0] != "EXPIRED" || loose.GetViews()[0].GetTtl().AsDuration() != 24*time.Hour {
 		t.Errorf("max_staleness extended the ttl: %v", got)
 	}
 }
