@@ -128,7 +128,10 @@ func (s sourceColumns) Columns(ctx context.Context, path string) ([]definition.S
 	}
 	columns := make([]definition.SourceColumn, len(schema.Columns))
 	for i, c := range schema.Columns {
-		columns[i] = definition.SourceColumn{Name: c.Name, Type: c.Type, Reason: c.Reason, Nullable: c.Nullable}
+		columns[i] = definition.SourceColumn{
+			Name: c.Name, Type: c.Type, Reason: c.Reason, Nullable: c.Nullable, CanRead: c.CanRead,
+			MissingFiles: c.MissingFiles, MissingIn: c.MissingIn, HiddenIn: c.HiddenIn,
+		}
 	}
 	return columns, nil
 }
