@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -372,6 +374,97 @@ func TestCheckSourcesStops(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	if _, err := parse(t, whole).CheckSources(ctx, failingReader{cancel}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+}
+
+const pushed = `
+entities: [{name: user, keys: [{name: id, type: INT64}]}]
+feature_views:
+  - name: prices
+    entity: user
+    source: {path: prices, event_time_column: ts}
+    sync: {enabled: false}
+    features: [{name: price, type: DOUBLE}]
+`
+
+// columnsReader is a SchemaReader of the same columns everywhere.
+type columnsReader []SourceColumn
+
+func (r columnsReader) Columns(context.Context, string) ([]SourceColumn, error) { return r, nil }
+
+// What a source itself says of a column counts more than the column's own type.
+func TestCheckSourcesAsksTheColumns(t *testing.T) {
+	only := func(types ...feature.Type) func(feature.Type) error {
+		return func(t feature.Type) error {
+			if slices.Contains(types, t) {
+				return nil
+			}
+			return errors.New("REFUSED")
+		}
+	}
+	id, ts := SourceColumn{Name: "id", Type: feature.Int64}, SourceColumn{Name: "ts", Type: feature.Timestamp}
+	price := SourceColumn{Name: "price", Type: feature.Double}
+	with := func(c SourceColumn, change func(*SourceColumn)) SourceColumn {
+		change(&c)
+		return c
+	}
+	for _, test := range []struct {
+		name    string
+		columns columnsReader
+		want    string
+	}{
+		{"well", columnsReader{id, ts, price}, "ok"},
+		{"a type of none, but readable", columnsReader{id, ts, {Name: "price", Reason: "decimals", CanRead: only(feature.Double)}}, "ok"},
+		{"no type, not readable", columnsReader{id, ts, {Name: "price", Reason: "decimals", CanRead: only(feature.String)}},
+			`features.yaml:8:36: feature view "prices": feature "price" is DOUBLE, but REFUSED`},
+		{"not readable in some file", columnsReader{id, ts, with(price, func(c *SourceColumn) { c.CanRead = only() })},
+			`features.yaml:8:36: feature view "prices": feature "price" is DOUBLE, but REFUSED`},
+		{"time not readable in some file", columnsReader{id, with(ts, func(c *SourceColumn) { c.CanRead = only() }), price},
+			`features.yaml:6:47: feature view "prices": the event time is not a TIMESTAMP in every file: REFUSED`},
+		{"time of no type", columnsReader{id, {Name: "ts", Reason: "nulls", CanRead: only(feature.Timestamp)}, price}, "ok"},
+		{"time of another type", columnsReader{id, {Name: "ts", Type: feature.Int64, CanRead: only(feature.Int64)}, price},
+			`features.yaml:6:47: feature view "prices": the event time column "ts" is INT64, not a TIMESTAMP; write the column as a Parquet TIMESTAMP or DATE; the source has no column of these types`},
+		{"key missing", columnsReader{with(id, func(c *SourceColumn) { c.MissingFiles, c.MissingIn = 1, "1.parquet" }), ts, price},
+			`features.yaml:6:13: feature view "prices": column "id" of the source, for key "id", is missing in 1.parquet; write it in every file, or leave those files out of the source's path`},
+		{"time missing", columnsReader{id, with(ts, func(c *SourceColumn) { c.MissingFiles, c.MissingIn = 3, "1.parquet" }), price},
+			`features.yaml:6:47: feature view "prices": column "ts" of the source, for the event time, is missing in 1.parquet and 2 more; write it in every file, or leave those files out of the source's path`},
+		{"feature missing", columnsReader{id, ts, with(price, func(c *SourceColumn) { c.MissingFiles, c.MissingIn = 1, "1.parquet" })},
+			`features.yaml:8:23: warning: feature view "prices": column "price" of the source, for feature "price", is missing in 1.parquet; its values are null there`},
+		{"hidden", columnsReader{id, ts, with(price, func(c *SourceColumn) { c.HiddenIn = "1.parquet" })},
+			`features.yaml:8:23: warning: feature view "prices": column "price" of the source, for feature "price", is read from the names of folders (price=…), which hide the column of that name in 1.parquet; give one of them another name where they differ`},
+	} {
+		problems, err := parse(t, pushed).CheckSources(t.Context(), test.columns)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(test.want, list(problems, true)); diff != "" {
+			t.Errorf("%s: %s", test.name, diff)
+		}
+	}
+}
+
+// noFiles is a SchemaReader of sources that cannot be read.
+type noFiles struct{ err error }
+
+func (r noFiles) Columns(context.Context, string) ([]SourceColumn, error) { return nil, r.err }
+
+func TestFilesThatAreNotThereYet(t *testing.T) {
+	for _, test := range []struct {
+		text string
+		err  error
+		want string
+	}{
+		{pushed, fmt.Errorf("prices: %w", fs.ErrNotExist), `features.yaml:6:20: warning: feature view "prices": its source cannot be read: prices: file does not exist; rows can be pushed, but training sets need the files`},
+		{pushed, errors.New("no access"), `features.yaml:6:20: feature view "prices": its source cannot be read: no access`},
+		{strings.Replace(pushed, "{enabled: false}", "{interval: 5m}", 1), fs.ErrNotExist, `features.yaml:6:20: feature view "prices": its source cannot be read: file does not exist`},
+	} {
+		problems, err := parse(t, test.text).CheckSources(t.Context(), noFiles{test.err})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(test.want, list(problems, true)); diff != "" {
+			t.Error(diff)
+		}
 	}
 }
 

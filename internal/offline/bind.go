@@ -2,6 +2,7 @@ package offline
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
@@ -93,15 +94,7 @@ func checkAnywhere(path string, sources []*source, wants []wanted) error {
 		if w.required {
 			continue
 		}
-		found := false
-		for _, s := range sources {
-			_, partitioned := findPartition(s.partitions, w.name)
-			_, stored := findColumn(s.footer.columns, w.name)
-			if found = partitioned || stored; found {
-				break
-			}
-		}
-		if !found {
+		if !slices.ContainsFunc(sources, func(s *source) bool { return s.has(w.name) }) {
 			return fault.New(fault.Precondition, "%s column %q is in none of the %d files of %s%s", w.role, w.name, len(sources), path,
 				feature.DidYouMean(w.name, sources[len(sources)-1].columnNames()))
 		}

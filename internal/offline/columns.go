@@ -183,3 +183,8 @@ func (c column) found() string {
 	}
 	return listPrefix(c) + describe(c.descr)
 }
+
+// sameForm reports whether two columns are read alike as any type.
+func (c column) sameForm(other column) bool {
+	return c.natural == other.natural && c.reason == other.reason && c.list == other.list && c.readable == other.readable && describe(c.descr) == describe(other.descr)
+}

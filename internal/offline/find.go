@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -97,9 +99,19 @@ func hidden(relative string) bool {
 	return false
 }
 
+// nothingFound is the error of a path that names no file; errors.Is finds fs.ErrNotExist in it.
 func nothingFound(at location, seen int, what string) error {
+	hint := "; check the source's path and the offline store's"
 	if seen > 0 {
-		return fault.New(fault.Precondition, "%s: %s (%d files of other names are there)", at, what, seen)
+		hint = fmt.Sprintf(" (%d files of other names are there)", seen)
 	}
-	return fault.New(fault.Precondition, "%s: %s; check the source's path and the offline store's", at, what)
+	return &fault.Error{Kind: fault.Precondition, Err: noFilesError(fmt.Sprintf("%v: %s%s", at, what, hint))}
 }
+
+// noFilesError says that a path names no file.
+type noFilesError string
+
+func (e noFilesError) Error() string { return string(e) }
+
+// Is makes it fs.ErrNotExist too.
+func (e noFilesError) Is(target error) bool { return target == fs.ErrNotExist }

@@ -20,15 +20,14 @@ type Schema struct {
 	Rows  int64
 	// Columns are the columns of File in their order, then those that only other files have, then the Hive partitions.
 	Columns []SchemaColumn
-	// Differences are what other files have otherwise than File.
-	Differences []SchemaDifference
 }
 
 // SchemaColumn is one column.
 type SchemaColumn struct {
 	// Name as definitions write it; nested columns have dots ("a.b").
 	Name string
-	// Type that the column has by itself; 0 where it cannot be read, or has to be declared.
+	// Type that the column has by itself in File, or, where it cannot be read so in every file, in one whose type can; 0 where it
+	// cannot be read, or has to be declared.
 	Type feature.Type
 	// Reason says why Type is 0, and how to mend it.
 	Reason string
@@ -38,35 +37,41 @@ type SchemaColumn struct {
 	Partition bool
 	// Stored says how the values are stored, in Parquet's words.
 	Stored string
+	// MissingFiles counts the files that do not have the column; MissingIn is the URL of the first of them.
+	MissingFiles int
+	MissingIn    string
+	// HiddenIn is the URL of the first file that stores a column of this name too, which the partition hides; empty where none does.
+	HiddenIn string
 
-	column     column
+	forms      []form
 	partitions []partition
 }
 
-// CanRead says why a column cannot be read as a type and how to mend it, or gives nil.
-func (c SchemaColumn) CanRead(t feature.Type) error {
-	if c.Partition {
-		for _, p := range c.partitions {
-			if _, err := p.column(t); err != nil {
-				return fault.New(fault.Precondition, "partition column %q: %w", c.Name, err)
-			}
-		}
-		return nil
-	}
-	if err := c.column.canRead(t); err != nil {
-		return fault.New(fault.Precondition, "column %q is %s, not %v: %w", c.Name, c.column.found(), t, err)
-	}
-	return nil
+// form is one way in which files store a column.
+type form struct {
+	column column
+	// in is the first file that stores it so.
+	in location
 }
 
-// SchemaDifference is one column that a file has otherwise than the schema's File.
-type SchemaDifference struct {
-	// URL of the other file.
-	URL string
-	// Column that differs.
-	Column string
-	// Text says how, for example "is INT32 here".
-	Text string
+// CanRead says why a column cannot be read as a type in every file that has it, and how to mend it, or gives nil. Where files
+// differ, the error names one of them.
+func (c SchemaColumn) CanRead(t feature.Type) error {
+	for _, p := range c.partitions {
+		if _, err := p.column(t); err != nil {
+			return fault.New(fault.Precondition, "partition column %q: %w", c.Name, err)
+		}
+	}
+	for _, f := range c.forms {
+		if err := f.column.canRead(t); err != nil {
+			where := ""
+			if len(c.forms) > 1 || c.Partition {
+				where = " in " + f.in.String()
+			}
+			return fault.New(fault.Precondition, "column %q is %s%s, not %v: %w", c.Name, f.column.found(), where, t, err)
+		}
+	}
+	return nil
 }
 
 // Column gives the column of that exact name.
@@ -93,65 +98,100 @@ func (s *Store) Schema(ctx context.Context, path string) (*Schema, error) {
 
 func schemaOf(path string, sources []*source) *Schema {
 	newest := sources[len(sources)-1]
-	schema := &Schema{Path: path, File: fileOf(newest.object), Files: len(sources)}
-	for _, c := range newest.footer.columns {
-		schema.add(c)
+	b := schemaBuilder{sources: sources, columns: map[string]*SchemaColumn{}, files: map[string]int{}}
+	b.add(newest)
+	for _, s := range sources[:len(sources)-1] {
+		b.add(s)
 	}
+	schema := &Schema{Path: path, File: fileOf(newest.object), Files: len(sources)}
 	for _, s := range sources {
 		schema.Rows += s.footer.rows
-		if s != newest {
-			schema.compare(s)
+	}
+	for _, partitions := range []bool{false, true} {
+		for _, name := range b.names {
+			if c := b.columns[name]; c.Partition == partitions {
+				b.finish(c)
+				schema.Columns = append(schema.Columns, *c)
+			}
 		}
 	}
-	schema.addPartitions(sources)
 	return schema
 }
 
-func (s *Schema) add(c column) {
-	s.Columns = append(s.Columns, SchemaColumn{
-		Name: c.name, Type: c.natural, Reason: c.reason, Nullable: c.nullable, Stored: listPrefix(c) + describe(c.descr), column: c,
-	})
+// schemaBuilder collects the columns of files.
+type schemaBuilder struct {
+	sources []*source
+	// names are the columns in the order in which they were found.
+	names   []string
+	columns map[string]*SchemaColumn
+	// files counts the files that have a column.
+	files map[string]int
 }
 
-// compare notes how the columns of another file differ.
-func (s *Schema) compare(other *source) {
-	url := other.object.at.String()
-	for _, c := range other.footer.columns {
-		mine, ok := s.Column(c.name)
-		switch {
-		case !ok:
-			s.add(c)
-			s.Differences = append(s.Differences, SchemaDifference{s.File.URL, c.name, "is not here, but in " + url})
-		case mine.Type != c.natural || mine.Reason != c.reason:
-			s.Differences = append(s.Differences, SchemaDifference{url, c.name, "is " + c.found() + " here"})
-		}
-	}
-	for _, mine := range s.Columns {
-		if _, ok := findColumn(other.footer.columns, mine.Name); !ok {
-			s.Differences = append(s.Differences, SchemaDifference{url, mine.Name, "is not here"})
-		}
-	}
-}
-
-// addPartitions adds the columns of the folders. A partition hides a stored column of its name.
-func (s *Schema) addPartitions(sources []*source) {
-	var names []string
-	values := map[string][]partition{}
-	for _, source := range sources {
-		for _, p := range source.partitions {
-			if _, ok := values[p.name]; !ok {
-				names = append(names, p.name)
+// add takes in the columns of a file. A partition hides a stored column of its name.
+func (b *schemaBuilder) add(s *source) {
+	for _, c := range s.footer.columns {
+		column := b.column(c.name)
+		if _, hidden := findPartition(s.partitions, c.name); hidden {
+			if column.HiddenIn == "" {
+				column.HiddenIn = s.object.at.String()
 			}
-			values[p.name] = append(values[p.name], p)
+			continue
+		}
+		b.files[c.name]++
+		column.Nullable = column.Nullable || c.nullable
+		if !slices.ContainsFunc(column.forms, func(f form) bool { return f.column.sameForm(c) }) {
+			column.forms = append(column.forms, form{c, s.object.at})
 		}
 	}
-	for _, name := range names {
-		s.Columns = slices.DeleteFunc(s.Columns, func(c SchemaColumn) bool { return c.Name == name })
-		nullable := len(values[name]) < len(sources) || slices.ContainsFunc(values[name], func(p partition) bool { return p.null })
-		s.Columns = append(s.Columns, SchemaColumn{
-			Name: name, Type: inferType(values[name]), Nullable: nullable, Partition: true, Stored: "folders " + name + "=…", partitions: values[name],
-		})
+	for _, p := range s.partitions {
+		column := b.column(p.name)
+		column.Partition = true
+		column.Nullable = column.Nullable || p.null
+		column.partitions = append(column.partitions, p)
+		b.files[p.name]++
 	}
+}
+
+func (b *schemaBuilder) column(name string) *SchemaColumn {
+	c, ok := b.columns[name]
+	if !ok {
+		c = &SchemaColumn{Name: name}
+		b.columns[name] = c
+		b.names = append(b.names, name)
+	}
+	return c
+}
+
+// finish sets what only all files together tell about a column.
+func (b *schemaBuilder) finish(c *SchemaColumn) {
+	if c.Partition {
+		c.Type, c.Stored = inferType(c.partitions), "folders "+c.Name+"=…"
+		if c.CanRead(c.Type) != nil { // other files store it otherwise
+			c.Type = feature.String
+		}
+	} else {
+		first := c.forms[0].column
+		c.Type, c.Reason, c.Stored = first.natural, first.reason, listPrefix(first)+describe(first.descr)
+		for _, f := range c.forms {
+			if t := f.column.natural; t != 0 && c.CanRead(t) == nil {
+				c.Type, c.Reason = t, ""
+				break
+			}
+		}
+	}
+	if c.MissingFiles = len(b.sources) - b.files[c.Name]; c.MissingFiles > 0 {
+		c.Nullable = true
+		i := slices.IndexFunc(b.sources, func(s *source) bool { return !s.has(c.Name) })
+		c.MissingIn = b.sources[i].object.at.String()
+	}
+}
+
+// has reports whether a file has a column, stored or in the names of its folders.
+func (s *source) has(name string) bool {
+	_, stored := findColumn(s.footer.columns, name)
+	_, partitioned := findPartition(s.partitions, name)
+	return stored || partitioned
 }
 
 // Rows are the rows of Parquet files that belong to no view, for example the entity rows of a training set.

@@ -3,6 +3,7 @@ package offline
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -101,7 +102,6 @@ func TestPathsThatFindNothing(t *testing.T) {
 			require.Error(t, err, path)
 			require.Equal(t, fault.Precondition, fault.KindOf(err), "%s: %v", path, err)
 			require.ErrorContains(t, err, p.url+"/"+strings.TrimSuffix(path, "/"))
-			require.ErrorContains(t, err, `feature view "v"`)
 		}
 		_, err := p.store.Table(view("t/[", feature.Int64, xFeature)).Files(t.Context())
 		require.Equal(t, fault.Invalid, fault.KindOf(err))
@@ -262,7 +262,13 @@ func TestColumnsThatDiffer(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 2, schema.Files)
 	require.EqualValues(t, 2, schema.Rows)
-	require.Equal(t, []SchemaDifference{{p.url + "/t/1.parquet", "x", "is not here"}}, schema.Differences)
+	x, _ := schema.Column("x")
+	require.Equal(t, 1, x.MissingFiles)
+	require.Equal(t, p.url+"/t/1.parquet", x.MissingIn)
+	require.True(t, x.Nullable)
+	id, _ := schema.Column("id")
+	require.Zero(t, id.MissingFiles)
+	require.Empty(t, id.MissingIn)
 
 	for _, test := range []struct {
 		change func(v *feature.View)
@@ -281,6 +287,73 @@ func TestColumnsThatDiffer(t *testing.T) {
 		require.ErrorContains(t, err, test.want)
 		require.Equal(t, fault.Precondition, fault.KindOf(err))
 	}
+}
+
+// TestSchemaSpeaksForAllFiles: what it says can be read is read, whatever the order of the files.
+func TestSchemaSpeaksForAllFiles(t *testing.T) {
+	p := filePlace(t)
+	column := func(name string, data arrow.Array) []byte {
+		return writeArrow(t, 10, []arrow.Field{field("id", arrow.PrimitiveTypes.Int64), field("ts", timestampUTC), field(name, data.DataType())},
+			[]arrow.Array{int64s(1), times(1), data})
+	}
+	ints, texts := arrowArray(feature.Int32, []any{int32(7)}), arrowArray(feature.String, []any{"seven"})
+	nulls := array.NewNull(1)
+	p.put(t, "types/1.parquet", column("a", texts))
+	p.put(t, "types/2.parquet", column("a", ints))
+	p.put(t, "widths/1.parquet", column("a", int64s(7)))
+	p.put(t, "widths/2.parquet", column("a", ints))
+	p.put(t, "nulls/1.parquet", column("a", ints))
+	p.put(t, "nulls/2.parquet", column("a", nulls))
+	p.put(t, "hidden/a=x/1.parquet", column("a", ints))
+	p.put(t, "mixed/a=7/1.parquet", column("b", ints))
+	p.put(t, "mixed/2.parquet", column("a", texts))
+	for _, test := range []struct {
+		path     string
+		want     feature.Type
+		readable []feature.Type
+		refusal  string
+	}{
+		{"types", feature.Int32, nil, `in ` + p.url + `/types/`},
+		{"widths", feature.Int64, []feature.Type{feature.Int64}, `in ` + p.url + `/widths/`},
+		{"nulls", feature.Int32, []feature.Type{feature.Int32, feature.Int64, feature.Double}, `in ` + p.url + `/nulls/1.parquet, not`},
+		{"hidden", feature.String, []feature.Type{feature.String, feature.Bytes}, `the folder a=x is not`},
+		{"mixed", feature.String, []feature.Type{feature.String, feature.Bytes}, ""},
+	} {
+		schema, err := p.store.Schema(t.Context(), test.path)
+		require.NoError(t, err)
+		a, ok := schema.Column("a")
+		require.True(t, ok, test.path)
+		require.Equal(t, test.want, a.Type, test.path)
+		require.Equal(t, test.path == "hidden", a.HiddenIn != "", test.path)
+		var readable []feature.Type
+		for _, typ := range []feature.Type{feature.Bool, feature.Int32, feature.Int64, feature.Float, feature.Double, feature.String, feature.Bytes, feature.Timestamp} {
+			_, _, err := p.store.Table(view(test.path, feature.Int64, feature.Feature{Name: "a", Type: typ})).Fragments(t.Context(), feature.AllTime())
+			refusal := a.CanRead(typ)
+			require.Equal(t, err == nil, refusal == nil, "%s as %v: %v, but the schema says %v", test.path, typ, err, refusal)
+			if refusal == nil {
+				readable = append(readable, typ)
+				continue
+			}
+			if test.path != "mixed" {
+				require.ErrorContains(t, refusal, test.refusal)
+			}
+		}
+		require.Equal(t, test.readable, readable, test.path)
+	}
+}
+
+func TestPathsWithoutFilesDoNotExist(t *testing.T) {
+	onEveryPlace(t, func(t *testing.T, p place) {
+		p.put(t, "t/readme.txt", nil)
+		for _, path := range []string{"t", "none", "t/*.parquet", "none.parquet"} {
+			_, err := p.store.Schema(t.Context(), path)
+			require.ErrorIs(t, err, fs.ErrNotExist, path)
+			require.Equal(t, fault.Precondition, fault.KindOf(err), path)
+		}
+		_, err := p.store.Schema(t.Context(), "t/readme.txt")
+		require.Error(t, err)
+		require.NotErrorIs(t, err, fs.ErrNotExist)
+	})
 }
 
 func TestFileReplacedAfterListing(t *testing.T) {
