@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"slices"
 	"strings"
@@ -156,23 +157,24 @@ func TestOwnFailuresEndTheCall(t *testing.T) {
 		t.Errorf("in: %v", err)
 	}
 	for room := range len("schemabatchend") {
-		_, err = dial(t, &scripted{answers: whole}).HistoricalArrow(t.Context(), &twofoldv1.HistoricalHeader{}, strings.NewReader(""), &full{room, own}, nil)
+		_, err = dial(t, &scripted{answers: whole}).HistoricalArrow(t.Context(), &twofoldv1.HistoricalHeader{}, strings.NewReader(""), &failsOnce{room, own}, nil)
 		if !errors.Is(err, own) {
 			t.Errorf("out with room for %d bytes: %v", room, err)
 		}
 	}
 }
 
-// full is a disk with room for so many bytes.
-type full struct {
+// failsOnce is a disk that has no room after so many bytes, and then has again.
+type failsOnce struct {
 	room int
 	err  error
 }
 
-func (f *full) Write(b []byte) (int, error) {
+func (f *failsOnce) Write(b []byte) (int, error) {
 	n := min(f.room, len(b))
 	f.room -= n
 	if n < len(b) {
+		f.room = math.MaxInt
 		return n, f.err
 	}
 	return n, nil
