@@ -99,6 +99,7 @@ func TestTimes(t *testing.T) {
 		checkLeaf(t, stamp(utc, schema.TimeUnitMicros), int64s, 0, []int64{-3}, 0, []any{int64(-3)}, "")
 	}
 	checkLeaf(t, stamp(true, schema.TimeUnitMillis), int64s, 0, []int64{math.MaxInt64 / 999}, 0, nil, "out of the range")
+	checkLeaf(t, stamp(true, schema.TimeUnitMillis), int64s, 0, []int64{math.MinInt64 / 999}, 0, nil, "out of the range")
 	checkLeaf(t, stamp(true, schema.TimeUnitMillis), int64s, 0, []int64{1}, feature.Int64, nil, "declare it TIMESTAMP")
 	checkLeaf(t, schema.DateLogicalType{}, parquet.Types.Int32, 0, []int32{-1, 15706}, 0,
 		[]any{int64(-microsPerDay), time.Date(2013, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()}, "")
@@ -138,6 +139,8 @@ func TestDecimals(t *testing.T) {
 	checkLeaf(t, two, parquet.Types.Int32, 0, []int32{1}, 0, nil, "declare it DOUBLE")
 	checkLeaf(t, two, parquet.Types.Int32, 0, []int32{1}, feature.Int32, nil, "declare it DOUBLE")
 	checkLeaf(t, schema.NewDecimalLogicalType(18, 17), parquet.Types.Int64, 0, []int64{123456789012345678}, feature.Double, []any{1.23456789012345678}, "")
+	// Above 2^53 the integer itself is no DOUBLE: to round it first and the quotient then would give 1119497658106.3447.
+	checkLeaf(t, schema.NewDecimalLogicalType(18, 5), parquet.Types.Int64, 0, []int64{111949765810634460}, feature.Double, []any{1119497658106.3445}, "")
 	wide := schema.NewDecimalLogicalType(38, 10)
 	negative := bytes.Repeat([]byte{0xff}, 16)
 	checkLeaf(t, wide, parquet.Types.FixedLenByteArray, 16, []parquet.FixedLenByteArray{negative}, feature.Double, []any{-1e-10}, "")
@@ -222,4 +225,7 @@ func TestPartitionTypes(t *testing.T) {
 	require.Equal(t, feature.String, inferType(nil))
 	parts := partitionsOf("k=1/j=x%20y/k=2/f=3.parquet")
 	require.Equal(t, []partition{{name: "j", value: "x y"}, {name: "k", value: "2"}}, parts)
+	null, err := partitionsOf("k=" + hiveNull + "/f.parquet")[0].column(feature.String)
+	require.NoError(t, err)
+	require.Equal(t, []feature.Status{feature.Null}, null.Status)
 }
