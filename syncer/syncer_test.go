@@ -138,6 +138,30 @@ func TestSyncCarriesTheNewestRowOfEachEntity(t *testing.T) {
 	}
 }
 
+// TestSyncedRowsKeepTheirCreatedTime: what is pushed with the same event time wins only if it was created no earlier than the synced row.
+func TestSyncedRowsKeepTheirCreatedTime(t *testing.T) {
+	env, _, _ := environment(t)
+	if _, err := env.Syncer.RunOnce(t.Context(), "short"); err != nil {
+		t.Fatal(err)
+	}
+	// User 1's row was created at start.
+	for _, push := range []struct {
+		created time.Duration
+		x       int64
+		want    string
+	}{{-time.Microsecond, 98, "11"}, {time.Microsecond, 99, "99"}} {
+		_, err := env.Client.Push(t.Context(), &twofoldv1.PushFeaturesRequest{FeatureView: "short", CreatedTimeColumn: "written", Columns: []*twofoldv1.Column{
+			client.Int64s("user_id", 1), client.Timestamps("event_timestamp", start.Add(-time.Hour)), client.Timestamps("written", start.Add(push.created)), client.Int64s("x", push.x),
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, env)[0]; got != push.want {
+			t.Errorf("pushed as created %v after the synced row: x is %s, want %s", push.created, got, push.want)
+		}
+	}
+}
+
 func TestViewsToSync(t *testing.T) {
 	env, _, _ := environment(t)
 	views, err := env.Syncer.Views()
