@@ -30,6 +30,9 @@ func (s *Server) GetOnlineFeatures(ctx context.Context, req *twofoldv1.GetOnline
 	if err != nil {
 		return nil, err
 	}
+	if err := s.unsynced.check(ctx, selection); err != nil {
+		return nil, err
+	}
 	asOf := feature.AsOf(s.o.Now().UnixMicro())
 	result, err := s.o.Online.Read(ctx, selection.plan, keys, asOf, maxStaleness)
 	if err != nil {

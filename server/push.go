@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/internal/fault"
@@ -68,7 +69,22 @@ func (s *Server) pushedRows(view *feature.View, req *twofoldv1.PushFeaturesReque
 		}
 	}
 	p.refuseRest()
-	return out, p.err
+	if p.err != nil {
+		return out, p.err
+	}
+	return out, s.checkEventTimes(out.EventTimes)
+}
+
+// checkEventTimes refuses rows from the future: newest wins, so one with a wrong clock or unit would keep every true row out.
+func (s *Server) checkEventTimes(times *feature.Column) error {
+	latest := s.o.Now().Add(s.o.MaxEventTimeAhead).UnixMicro()
+	for row, micros := range times.Int64s {
+		if times.IsPresent(row) && micros > latest {
+			return fault.New(fault.Invalid, "row %d: its event time %s is more than %v after the server's clock; event times are microseconds since 1970, UTC",
+				row, time.UnixMicro(micros).UTC().Format(time.RFC3339), s.o.MaxEventTimeAhead)
+		}
+	}
+	return nil
 }
 
 // pushed are the columns of a push request, and which of them have been used. It keeps the first error.

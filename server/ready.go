@@ -23,34 +23,51 @@ func (s *Server) setReady(err error) {
 	s.health.SetServingStatus(twofoldv1.RegistryService_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_SERVING)
 }
 
-// watchStore keeps readiness true to the online store's health until ctx is done.
+// notReadyInterval is the time between two checks while the server is not ready, so that it is soon ready again.
+const notReadyInterval = 250 * time.Millisecond
+
+// watchStore keeps readiness true to the online store's health until ctx is done, and logs each change and each new reason.
 func (s *Server) watchStore(ctx context.Context) {
-	ticker := time.NewTicker(s.o.PingInterval)
-	defer ticker.Stop()
-	var last error
-	for first := true; ; first = false {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	told := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
 		err := s.ping(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		s.setReady(err)
-		switch {
-		case err != nil && (first || last == nil):
-			s.o.Logger.Error("online store does not answer; online reads fail until it does", "error", err)
-		case err == nil && last != nil:
-			s.o.Logger.Info("online store answers again")
+		state, pause := "ready", s.o.PingInterval
+		if err != nil {
+			state, pause = err.Error(), min(notReadyInterval, s.o.PingInterval)
 		}
-		last = err
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
+		if state != told {
+			s.logReady(err)
+			told = state
 		}
+		timer.Reset(pause)
 	}
 }
 
+func (s *Server) logReady(err error) {
+	if err != nil {
+		s.o.Logger.Warn("not ready", "reason", err)
+		return
+	}
+	s.o.Logger.Info("ready")
+}
+
+// ping returns why online reads would fail: the store does not answer, or a view was not synced into it.
 func (s *Server) ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.o.PingInterval)
 	defer cancel()
-	return s.o.Online.Ping(ctx)
+	if err := s.o.Online.Ping(ctx); err != nil {
+		return err
+	}
+	return s.unsynced.refresh(ctx)
 }

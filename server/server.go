@@ -49,6 +49,8 @@ type Options struct {
 	DrainTimeout time.Duration
 	// PingInterval is the time between two checks of the online store's health. Defaults to 2 s.
 	PingInterval time.Duration
+	// MaxEventTimeAhead is how far after the server's clock the event time of a pushed row may be. Defaults to 5 min.
+	MaxEventTimeAhead time.Duration
 }
 
 // WithDefaults returns o with every field that is not set filled in.
@@ -59,6 +61,7 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.MaxMessageBytes, 64<<20)
 	setDefault(&o.DrainTimeout, 20*time.Second)
 	setDefault(&o.PingInterval, 2*time.Second)
+	setDefault(&o.MaxEventTimeAhead, 5*time.Minute)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -86,6 +89,7 @@ type Server struct {
 	metrics   *metrics
 	health    *health.Server
 	ready     atomic.Pointer[readiness]
+	unsynced  *unsyncedViews
 }
 
 // New returns a server of these definitions and stores.
@@ -103,7 +107,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, catalog: catalog, validator: validator, metrics: m, health: health.NewServer()}
+	s := &Server{o: o, catalog: catalog, validator: validator, metrics: m, health: health.NewServer(), unsynced: newUnsyncedViews(catalog, o.Online)}
 	s.setReady(errors.New("starting"))
 	return s, nil
 }

@@ -128,9 +128,7 @@ func get(t *testing.T, env *servertest.Env, path string) (int, string) {
 
 func TestHTTP(t *testing.T) {
 	env := start(t)
-	if err := env.Client.Healthy(t.Context()); err != nil {
-		t.Error(err)
-	}
+	await(t, "healthy", func() bool { return env.Client.Healthy(t.Context()) == nil })
 	if code, body := get(t, env, "/healthz"); code != http.StatusOK || body != "ok\n" {
 		t.Errorf("/healthz: %d %s", code, body)
 	}

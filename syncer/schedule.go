@@ -32,14 +32,7 @@ func (s *Syncer) Run(ctx context.Context) error {
 // repeat runs one view until ctx is done.
 func (s *Syncer) repeat(ctx context.Context, view *feature.View, running *sync.Mutex) {
 	failures := 0
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-		}
+	for pause := time.Duration(0); s.sleep(ctx, view, pause, failures); {
 		running.Lock()
 		if ctx.Err() != nil {
 			running.Unlock()
@@ -52,8 +45,38 @@ func (s *Syncer) repeat(ctx context.Context, view *feature.View, running *sync.M
 		} else {
 			failures = 0
 		}
-		timer.Reset(wait(view.Sync.Interval, report.Elapsed, failures))
+		pause = wait(view.Sync.Interval, report.Elapsed, failures)
 	}
+}
+
+// sleep waits for the pause to pass or, after a run that did not fail, for the store to lose the view. It reports false where ctx was
+// done first.
+func (s *Syncer) sleep(ctx context.Context, view *feature.View, pause time.Duration, failures int) bool {
+	timer, check := time.NewTimer(pause), time.NewTicker(s.o.LossCheckInterval)
+	defer timer.Stop()
+	defer check.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-timer.C:
+			return true
+		case <-check.C:
+			if failures == 0 && s.lost(ctx, view) {
+				return true
+			}
+		}
+	}
+}
+
+// lost reports whether the store has lost a view that was synced. A store that does not answer has lost nothing yet.
+func (s *Syncer) lost(ctx context.Context, view *feature.View) bool {
+	unsynced, err := s.o.Online.Unsynced(ctx, []string{view.Name})
+	if err != nil || len(unsynced) == 0 {
+		return false
+	}
+	s.o.Logger.WarnContext(ctx, "the online store has lost this view's rows; carrying them again now", "feature_view", view.Name)
+	return true
 }
 
 // wait is the time from the end of a run to the start of the next.

@@ -30,6 +30,9 @@ type Options struct {
 	Logger *slog.Logger
 	// OnReport is called after each run of each view, from one goroutine at a time. Defaults to none.
 	OnReport func(Report)
+	// LossCheckInterval is the time between two looks whether the online store still has what Run carried there; one that was
+	// emptied is filled again at once, however long a view's interval. Defaults to 10 s.
+	LossCheckInterval time.Duration
 }
 
 // Syncer carries views to the online store. Its methods may be called by many goroutines at once; even two
@@ -50,6 +53,9 @@ func New(o Options) (*Syncer, error) {
 	if o.OnReport == nil {
 		o.OnReport = func(Report) {}
 	}
+	if o.LossCheckInterval <= 0 {
+		o.LossCheckInterval = 10 * time.Second
+	}
 	return &Syncer{o}, nil
 }
 
@@ -59,7 +65,7 @@ func (s *Syncer) Views(names ...string) ([]*feature.View, error) {
 	if len(names) == 0 {
 		var views []*feature.View
 		for _, v := range s.o.Registry.Views() {
-			if v.Sync.Enabled && hasOnline(v) {
+			if v.IsSynced() {
 				views = append(views, v)
 			}
 		}
@@ -74,21 +80,12 @@ func (s *Syncer) Views(names ...string) ([]*feature.View, error) {
 		if !v.Sync.Enabled {
 			return nil, fault.New(fault.Precondition, "feature view %q is not synced: its definition says sync.enabled: false", name)
 		}
-		if !hasOnline(v) {
+		if !v.IsSynced() {
 			return nil, fault.New(fault.Precondition, "feature view %q has nothing to sync: all its features are online: false", name)
 		}
 		views[i] = v
 	}
 	return views, nil
-}
-
-func hasOnline(v *feature.View) bool {
-	for _, f := range v.Features {
-		if f.Online {
-			return true
-		}
-	}
-	return false
 }
 
 // RunOnce syncs the named views, or all, one after the other. A view that fails does not keep the others from being
@@ -117,9 +114,7 @@ func (s *Syncer) RunOnce(ctx context.Context, names ...string) ([]Report, error)
 func (s *Syncer) SyncView(ctx context.Context, view *feature.View) Report {
 	report := Report{View: view.Name, Started: s.o.Now()}
 	clock := time.Now()
-	if err := s.carry(ctx, view, &report); err != nil {
-		report.Err = fmt.Errorf("sync of feature view %q: %w", view.Name, err)
-	}
+	report.Err = s.carry(ctx, view, &report)
 	report.Elapsed = time.Since(clock)
 	s.log(ctx, report)
 	s.o.OnReport(report)
@@ -134,22 +129,32 @@ func (s *Syncer) log(ctx context.Context, r Report) {
 	s.o.Logger.InfoContext(ctx, "synced", "feature_view", r.View, "report", r)
 }
 
-// carry finds the newest rows and writes them, batch by batch.
+// carry finds the newest rows and writes them, batch by batch; when all are written it marks the view as synced.
 func (s *Syncer) carry(ctx context.Context, view *feature.View, report *Report) error {
+	if err := s.o.Online.RegisterSchema(ctx, view); err != nil {
+		return err
+	}
 	asOf := feature.AsOf(report.Started.UnixMicro())
 	winners, err := pit.Latest(ctx, view, s.o.Offline.Table(view).Scan(), pit.LatestOptions{AsOf: asOf, MaxAge: view.KeepFor()})
 	if err != nil {
 		return err
 	}
 	report.addRead(winners.Stats())
-	return winners.Batches(ctx, gatherRows(view), onlineFeatures(view), func(batch pit.WinnerBatch) error {
+	err = winners.Batches(ctx, gatherRows(view), onlineFeatures(view), func(batch pit.WinnerBatch) error {
 		stats, err := s.o.Online.Write(ctx, online.Rows{
 			View: view, Keys: batch.Keys, EventTimes: batch.EventTimes, CreatedTimes: batch.CreatedTimes, Features: batch.Features,
 			BatchSize: view.Sync.BatchSize,
 		})
 		report.addWritten(stats, batch.EventTimes)
-		return err
+		if err != nil {
+			return fmt.Errorf("feature view %q: %w", view.Name, err)
+		}
+		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return s.o.Online.MarkSynced(ctx, view.Name, report.Started)
 }
 
 // gatherBytes is about how much of feature values is held at a time.

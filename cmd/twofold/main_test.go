@@ -153,12 +153,25 @@ func (d *daemon) append(line string, ended bool) {
 // wait returns the first log line that holds one of the texts, once it is there.
 func (d *daemon) wait(t *testing.T, texts ...string) string {
 	t.Helper()
+	return d.waitAfter(t, 0, texts...)
+}
+
+// logged is the number of lines that the process has logged.
+func (d *daemon) logged() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.lines)
+}
+
+// waitAfter is wait without the lines before that number.
+func (d *daemon) waitAfter(t *testing.T, first int, texts ...string) string {
+	t.Helper()
 	deadline := time.After(time.Minute)
 	for {
 		d.mu.Lock()
 		lines, changed, ended := d.lines, d.changed, d.ended
 		d.mu.Unlock()
-		for _, line := range lines {
+		for _, line := range lines[first:] {
 			for _, text := range texts {
 				if strings.Contains(line, text) {
 					return line

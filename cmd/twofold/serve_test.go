@@ -206,6 +206,7 @@ func TestRedis(t *testing.T) {
 	require.Contains(t, twofold(t, nil, get...).ok(t), "757-222")
 	require.NotContains(t, server.log(), `"msg":"synced"`, "with Redis, syncing is left to the syncer")
 
+	killed := server.logged()
 	redis.Kill()
 	r = twofold(t, nil, get...)
 	require.Equal(t, exitUnavailable, r.code, r.stderr)
@@ -221,7 +222,7 @@ func TestRedis(t *testing.T) {
 	redis.Restart(t)
 	// This Redis persists nothing: until the syncer, which notices, has filled it again, nobody is told NOT_FOUND.
 	server.wait(t, `"reason":"not synced yet: `)
-	server.wait(t, `"msg":"ready"`)
+	server.waitAfter(t, killed, `"msg":"ready"`)
 	require.Contains(t, twofold(t, nil, get...).ok(t), "757-222")
 	server.stop(t, syscall.SIGTERM)
 	syncer.stop(t, syscall.SIGINT)

@@ -1,6 +1,9 @@
 package feature
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Entity is what features describe. Its keys together name one entity.
 type Entity struct {
@@ -42,6 +45,11 @@ type View struct {
 func (v *View) FeatureIndex(name string) (int, bool) {
 	i, ok := v.byName[name]
 	return i, ok
+}
+
+// IsSynced reports whether the syncer carries the view: it is enabled and has an online feature.
+func (v *View) IsSynced() bool {
+	return v.Sync.Enabled && slices.ContainsFunc(v.Features, func(f Feature) bool { return f.Online })
 }
 
 // KeepFor is how long after its event time a row is kept online: the ttl, while which it is served, and the retention, while which

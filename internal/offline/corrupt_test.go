@@ -244,7 +244,7 @@ func TestDamagedColumnIsNamed(t *testing.T) {
 	table := p.store.Table(view("t.parquet", feature.Int64, xFeature))
 	_, err = readTable(t.Context(), table, feature.AllTime())
 	require.Equal(t, fault.Corrupt, fault.KindOf(err))
-	require.ErrorContains(t, err, `feature view "v": `+p.url+`/t.parquet, row group 1, column "x": `)
+	require.ErrorContains(t, err, p.url+`/t.parquet, row group 1, column "x": `)
 }
 
 func FuzzReadParquet(f *testing.F) {

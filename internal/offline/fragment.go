@@ -31,7 +31,7 @@ func (f *Fragment) Keys(ctx context.Context, yield func(feature.KeyBatch) error)
 	bindings := f.bindings[:f.table.keyColumns()]
 	g, err := f.source.openGroup(ctx, f.group, bindings)
 	if err != nil {
-		return f.table.about(err)
+		return err
 	}
 	defer g.close()
 	columns := make([]*feature.Column, len(bindings))
@@ -51,7 +51,7 @@ func (f *Fragment) Keys(ctx context.Context, yield func(feature.KeyBatch) error)
 			c.Reset()
 		}
 		if err := g.read(columns, n); err != nil {
-			return f.table.about(err)
+			return err
 		}
 		if err := yield(batch); err != nil {
 			return err
@@ -59,7 +59,7 @@ func (f *Fragment) Keys(ctx context.Context, yield func(feature.KeyBatch) error)
 		left -= int64(n)
 	}
 	if err := g.finish(); err != nil {
-		return f.table.about(err)
+		return err
 	}
 	return nil
 }
@@ -79,12 +79,12 @@ func (f *Fragment) Gather(ctx context.Context, rows []int64, columns []int, dst 
 	}
 	g, err := f.source.openGroup(ctx, f.group, bindings)
 	if err != nil {
-		return f.table.about(err)
+		return err
 	}
 	defer g.close()
 	for i := range columns {
 		if err := g.gather(ctx, i, rows, dst[i]); err != nil {
-			return f.table.about(err)
+			return err
 		}
 	}
 	return nil

@@ -19,7 +19,7 @@ func (t *Table) Scan() *Scan { return &Scan{table: t} }
 func (s *Scan) Fragments(ctx context.Context, within feature.TimeRange) ([]feature.Fragment, int64, error) {
 	sources, err := s.table.store.sources(ctx, s.table.view.Source.Path)
 	if err != nil {
-		return nil, 0, s.table.about(err)
+		return nil, 0, err
 	}
 	s.files = make([]File, len(sources))
 	for i, source := range sources {

@@ -3,7 +3,6 @@ package offline
 import (
 	"context"
 
-	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
 )
 
@@ -56,29 +55,21 @@ func (t *Table) keyColumns() int { return len(t.wants) - len(t.view.Features) }
 func (t *Table) Files(ctx context.Context) ([]File, error) {
 	at, err := t.store.base.resolve(t.view.Source.Path)
 	if err != nil {
-		return nil, t.about(err)
+		return nil, err
 	}
 	d, err := t.store.driver(ctx, at)
 	if err != nil {
-		return nil, t.about(err)
+		return nil, err
 	}
 	objects, err := find(ctx, d, at)
 	if err != nil {
-		return nil, t.about(err)
+		return nil, err
 	}
 	files := make([]File, len(objects))
 	for i, o := range objects {
 		files[i] = fileOf(o)
 	}
 	return files, nil
-}
-
-// about says which view an error is about.
-func (t *Table) about(err error) error {
-	if fault.KindOf(err) == fault.Internal {
-		return err
-	}
-	return fault.New(fault.KindOf(err), "feature view %q: %w", t.view.Name, err)
 }
 
 // Fragments lists the files anew and gives their row groups that may hold rows of the range, in the canonical order; pruned is the number
@@ -89,7 +80,7 @@ func (t *Table) about(err error) error {
 func (t *Table) Fragments(ctx context.Context, within feature.TimeRange) (fragments []*Fragment, pruned int64, err error) {
 	sources, err := t.store.sources(ctx, t.view.Source.Path)
 	if err != nil {
-		return nil, 0, t.about(err)
+		return nil, 0, err
 	}
 	return t.fragments(sources, within)
 }
@@ -98,16 +89,16 @@ func (t *Table) Fragments(ctx context.Context, within feature.TimeRange) (fragme
 func (t *Table) fragments(sources []*source, within feature.TimeRange) (fragments []*Fragment, pruned int64, err error) {
 	path, err := t.store.Resolve(t.view.Source.Path)
 	if err != nil {
-		return nil, 0, t.about(err)
+		return nil, 0, err
 	}
 	if err := checkAnywhere(path, sources, t.wants); err != nil {
-		return nil, 0, t.about(err)
+		return nil, 0, err
 	}
 	for _, s := range sources {
 		bindings := make([]binding, len(t.wants))
 		for i, w := range t.wants {
 			if bindings[i], err = s.bind(w); err != nil {
-				return nil, 0, t.about(err)
+				return nil, 0, err
 			}
 		}
 		for g, group := range s.footer.groups {

@@ -46,7 +46,7 @@ func (s *Store) clocks() (now time.Time, ahead time.Duration) {
 	return now, wall.Sub(now)
 }
 
-// GetMeta returns the small values stored under names, nil for each that is not stored. Names that begin with "schema/" are the Store's own.
+// GetMeta returns the small values stored under names, nil for each that is not stored. Names that begin with "schema/" or "synced/" are the Store's own.
 func (s *Store) GetMeta(ctx context.Context, names []string) ([][]byte, error) {
 	if err := live(ctx, "read small values"); err != nil {
 		return nil, err

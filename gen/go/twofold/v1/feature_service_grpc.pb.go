@@ -35,14 +35,16 @@ const (
 // error), FAILED_PRECONDITION where the definitions do not allow the call, RESOURCE_EXHAUSTED past a limit, UNAVAILABLE
 // for a store that cannot be reached (try again), DATA_LOSS for stored bytes that cannot be read.
 type FeatureServiceClient interface {
-	// Returns the freshest features of the given entities from the online store.
+	// Returns the freshest features of the given entities from the online store. A view that the syncer should have filled and has
+	// not, or whose rows the store has lost, is answered with UNAVAILABLE, because nobody could tell its rows from missing ones.
 	GetOnlineFeatures(ctx context.Context, in *GetOnlineFeaturesRequest, opts ...grpc.CallOption) (*GetOnlineFeaturesResponse, error)
 	// Joins features to entity rows as they stood at each row's own time. The client sends a header, then chunks of
 	// entity rows, and closes its side; the server answers with a schema, then batches in the order of the entity rows, then one
 	// manifest. A stream that ended without the manifest is not complete.
 	GetHistoricalFeatures(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[GetHistoricalFeaturesRequest, GetHistoricalFeaturesResponse], error)
-	// Writes rows of one feature view to the online store. A row replaces the stored one only if it is newer, by event time and then
-	// by created time, so calls may be retried and may race with the syncer.
+	// Writes rows of one feature view to the online store. A row replaces the stored one unless that is newer, by event time and then
+	// by created time, so calls may be retried and may race with the syncer; of two rows with equal times the later write stays, but a
+	// deletion stays over a row. Event times more than 5 minutes after the server's clock are refused.
 	PushFeatures(ctx context.Context, in *PushFeaturesRequest, opts ...grpc.CallOption) (*PushFeaturesResponse, error)
 }
 
@@ -98,14 +100,16 @@ func (c *featureServiceClient) PushFeatures(ctx context.Context, in *PushFeature
 // error), FAILED_PRECONDITION where the definitions do not allow the call, RESOURCE_EXHAUSTED past a limit, UNAVAILABLE
 // for a store that cannot be reached (try again), DATA_LOSS for stored bytes that cannot be read.
 type FeatureServiceServer interface {
-	// Returns the freshest features of the given entities from the online store.
+	// Returns the freshest features of the given entities from the online store. A view that the syncer should have filled and has
+	// not, or whose rows the store has lost, is answered with UNAVAILABLE, because nobody could tell its rows from missing ones.
 	GetOnlineFeatures(context.Context, *GetOnlineFeaturesRequest) (*GetOnlineFeaturesResponse, error)
 	// Joins features to entity rows as they stood at each row's own time. The client sends a header, then chunks of
 	// entity rows, and closes its side; the server answers with a schema, then batches in the order of the entity rows, then one
 	// manifest. A stream that ended without the manifest is not complete.
 	GetHistoricalFeatures(grpc.BidiStreamingServer[GetHistoricalFeaturesRequest, GetHistoricalFeaturesResponse]) error
-	// Writes rows of one feature view to the online store. A row replaces the stored one only if it is newer, by event time and then
-	// by created time, so calls may be retried and may race with the syncer.
+	// Writes rows of one feature view to the online store. A row replaces the stored one unless that is newer, by event time and then
+	// by created time, so calls may be retried and may race with the syncer; of two rows with equal times the later write stays, but a
+	// deletion stays over a row. Event times more than 5 minutes after the server's clock are refused.
 	PushFeatures(context.Context, *PushFeaturesRequest) (*PushFeaturesResponse, error)
 	mustEmbedUnimplementedFeatureServiceServer()
 }

@@ -1,0 +1,85 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"github.com/twofold-ml/twofold/internal/fault"
+	"github.com/twofold-ml/twofold/internal/online"
+)
+
+// unsyncedViews are the views that a sync should have filled and, as far as is known, has not. While a view is among them its rows cannot
+// be told from rows that are not there, so it is not answered for.
+type unsyncedViews struct {
+	store   *online.Store
+	all     []string
+	current atomic.Pointer[map[string]bool]
+}
+
+// newUnsyncedViews takes every view that is synced for unsynced, until the store is asked.
+func newUnsyncedViews(c *catalog, store *online.Store) *unsyncedViews {
+	u := &unsyncedViews{store: store}
+	for _, view := range c.registry.Views() {
+		if view.IsSynced() {
+			u.all = append(u.all, view.Name)
+		}
+	}
+	u.set(u.all)
+	return u
+}
+
+func (u *unsyncedViews) set(views []string) {
+	current := make(map[string]bool, len(views))
+	for _, view := range views {
+		current[view] = true
+	}
+	u.current.Store(&current)
+}
+
+// refresh asks the store. The error says which views are not synced.
+func (u *unsyncedViews) refresh(ctx context.Context) error {
+	views, err := u.store.Unsynced(ctx, u.all)
+	if err != nil {
+		return err
+	}
+	u.set(views)
+	if len(views) > 0 {
+		return fmt.Errorf("not synced yet: %s", strings.Join(views, ", "))
+	}
+	return nil
+}
+
+// check refuses a selection that has an unsynced view. The store is asked again first, so that a view is answered for as soon as it was synced.
+func (u *unsyncedViews) check(ctx context.Context, selection *onlineSelection) error {
+	if !u.any(selection) {
+		return nil
+	}
+	if views, err := u.store.Unsynced(ctx, u.all); err != nil {
+		return err
+	} else if u.set(views); !u.any(selection) {
+		return nil
+	}
+	current := *u.current.Load()
+	for _, view := range selection.Views {
+		if name := view.View.Name; current[name] {
+			return fault.New(fault.Unavailable, "feature view %q has not been synced into the online store yet, or the store has lost its data, so who is in it is not known; "+
+				"run `twofold sync`, or define the view with sync.enabled: false if its rows come by PushFeatures alone", name)
+		}
+	}
+	return nil
+}
+
+func (u *unsyncedViews) any(selection *onlineSelection) bool {
+	current := *u.current.Load()
+	if len(current) == 0 {
+		return false
+	}
+	for _, view := range selection.Views {
+		if current[view.View.Name] {
+			return true
+		}
+	}
+	return false
+}
