@@ -50,7 +50,8 @@ type Config struct {
 type S3 struct {
 	// URL of the S3 endpoint, for any server that speaks S3. Defaults to AWS's own for the region.
 	Endpoint string `yaml:"endpoint" env:"AWS_ENDPOINT_URL_S3,AWS_ENDPOINT_URL"`
-	// Region of the bucket. Defaults to what the AWS SDK finds (its profile, its instance), else us-east-1.
+	// Region of the bucket. Defaults to what the AWS SDK finds (its profile, its instance); where an endpoint is
+	// given, to us-east-1.
 	Region string `yaml:"region" env:"AWS_REGION,AWS_DEFAULT_REGION"`
 	// Whether the bucket stands in the URL's path and not in its host name: true, false, or auto, which is true where an endpoint
 	// is given. Defaults to auto.

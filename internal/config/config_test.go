@@ -149,14 +149,17 @@ func TestWellKnownNames(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	l, err := load(t, nil, []string{
-		"TWOFOLD_FEATURE_SYNC_INTERVAL=1m", "FEATURE_SYNC_INTERVAL=300", "TWOFOLD_GRPC_ADRESS=:1", "TWOFOLD_SERVICE_HOST=10.0.0.1",
+		"TWOFOLD_FEATURE_SYNC_INTERVAL=1m", "FEATURE_SYNC_INTERVAL=300", "TWOFOLD_GRPC_ADRESS=:1", "TWOFOLD_COLOUR=red",
+		"TWOFOLD_SERVICE_HOST=10.0.0.1", "TWOFOLD_SERVER_SERVICE_PORT_GRPC=7070", "TWOFOLD_PORT=tcp://10.0.0.1:7070", "TWOFOLD_SERVER_PORT_7070_TCP_ADDR=10.0.0.1",
+		"TWOFOLD_TEST_SKIP=s3", "TWOFOLD_SEED=1", "TWOFOLD_CONFIG=" + os.DevNull,
 		"AWS_ENDPOINT_URL=http://a", "AWS_ENDPOINT_URL_S3=http://b",
 	}, "")
 	require.NoError(t, err)
 	require.Equal(t, time.Minute, l.FeatureSyncInterval)
 	require.Equal(t, "http://b", l.S3.Endpoint)
 	require.Equal(t, []string{
-		"environment variable TWOFOLD_GRPC_ADRESS is not a setting; did you mean TWOFOLD_GRPC_ADDRESS?",
+		"environment variable TWOFOLD_COLOUR is not a setting; `twofold config` lists all settings",
+		"environment variable TWOFOLD_GRPC_ADRESS is not a setting; did you mean \"TWOFOLD_GRPC_ADDRESS\"?",
 		"TWOFOLD_FEATURE_SYNC_INTERVAL overrules FEATURE_SYNC_INTERVAL, which is set to something else; unset one of them",
 	}, l.Warnings)
 }
@@ -189,6 +192,17 @@ func TestErrorsNameSettingSourceAndMend(t *testing.T) {
 		{name: "redis no URL", env: []string{"ONLINE_STORE_REDIS=hunter2"}, want: "it is not a URL"},
 		{name: "redis unknown kind", env: []string{"ONLINE_STORE_REDIS=redis+x://u:hunter2@h"}, want: "its scheme is neither"},
 		{name: "redis user no host", env: []string{"ONLINE_STORE_REDIS=redis://u:hunter2@/0"}, want: "it names no host"},
+		{name: "redis number sign", env: []string{"ONLINE_STORE_REDIS=redis://:hun#hunter2@h:6379"}, want: "its user or password cannot be read; write / ? # @ : and % in them percent-encoded"},
+		{name: "redis number sign in user", env: []string{"ONLINE_STORE_REDIS=redis://hunter2#x@h:6379"}, want: "its user or password cannot be read"},
+		{name: "redis percent", env: []string{"ONLINE_STORE_REDIS=redis://:hunter2%zz@h:6379"}, want: "its user or password cannot be read"},
+		{name: "redis slash", env: []string{"ONLINE_STORE_REDIS=redis://:hunter2/x@h:6379"}, want: "one of its hosts or ports is not valid"},
+		{name: "redis port", env: []string{"ONLINE_STORE_REDIS=redis://u:hunter2@h:port"}, want: "one of its hosts or ports is not valid"},
+		{name: "redis port too large", env: []string{"ONLINE_STORE_REDIS=redis://u:hunter2@h:65536"}, want: "one of its hosts or ports is not valid"},
+		{name: "redis hosts", env: []string{"ONLINE_STORE_REDIS=redis://u:hunter2@h:1,g:2"}, want: "it has several hosts"},
+		{name: "redis node", env: []string{"ONLINE_STORE_REDIS=redis+cluster://u:hunter2@h:1,g:x"}, want: "one of its hosts or ports is not valid"},
+		{name: "redis database", env: []string{"ONLINE_STORE_REDIS=redis://u:hunter2@h/first"}, want: "not the number of a database"},
+		{name: "endpoint with a password", env: []string{"AWS_ENDPOINT_URL=http://me:hunter2@h:7080"}, want: "s3.endpoint (env AWS_ENDPOINT_URL): it has a user or password before an @; set s3.access_key_id and s3.secret_access_key instead"},
+		{name: "endpoint that does not parse", env: []string{"AWS_ENDPOINT_URL=http://me:hun%zhunter2@h:7080"}, want: "it has a user or password before an @"},
 		{name: "prefix", args: []string{"--online-store-redis-key-prefix={a}"}, want: "would change the cluster slot"},
 		{name: "prefix empty", args: []string{"--online-store-redis-key-prefix="}, want: "it is empty"},
 		{name: "no store", args: []string{"--online-store-path="}, want: "online_store.redis too"},
@@ -290,6 +304,29 @@ func TestPrintReadsBack(t *testing.T) {
 		if diff := cmp.Diff(f.Text(l.Config), f.Text(back.Config)); diff != "" {
 			t.Errorf("%s: %s\n%s", f.Key, diff, out.String())
 		}
+	}
+}
+
+// The name of a flag's value is its kind, whatever its text quotes.
+func TestFlagsNameTheirValues(t *testing.T) {
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	config.AddFlags(fs)
+	for _, f := range config.Fields() {
+		flag := fs.Lookup(f.Flag)
+		name, usage := pflag.UnquoteUsage(flag)
+		require.Equal(t, flag.Value.Type(), name, f.Key)
+		require.Equal(t, flag.Usage, usage, f.Key)
+	}
+}
+
+// Redis URLs of every form are well.
+func TestRedisURLs(t *testing.T) {
+	for _, url := range []string{
+		"redis://h", "redis://h/", "rediss://h:6379/15?pool_size=3", "redis://:p%23%40%2F@h", "redis://u@h", "redis://[::1]:6379", "redis+cluster://a:1,b:2,c",
+		"rediss+sentinel://u:p@a:1,b/master?db=2", "redis://u:a:b@h",
+	} {
+		_, err := load(t, nil, []string{"ONLINE_STORE_REDIS=" + url}, "")
+		require.NoError(t, err, url)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/twofold-ml/twofold/internal/fault"
+	"github.com/twofold-ml/twofold/internal/feature"
 )
 
 // maxFileBytes bounds a configuration file.
@@ -137,41 +138,21 @@ func isPrefix(key string) bool {
 
 // didYouMean names the known key that is nearest to an unknown one, if one is near.
 func didYouMean(unknown string) string {
-	best, bestDistance := "", len(unknown)/2+1
+	var keys []string
 	for _, f := range Fields() {
-		if d := distance(unknown, f.Key); d < bestDistance {
-			best, bestDistance = f.Key, d
-		}
 		// The flag's spelling, and the flat one of the environment.
-		for _, other := range []string{f.Flag, strings.ReplaceAll(f.Flag, "-", "_")} {
-			if strings.EqualFold(unknown, other) {
-				best, bestDistance = f.Key, 0
-			}
+		if strings.EqualFold(strings.ReplaceAll(unknown, "_", "-"), f.Flag) {
+			return fmt.Sprintf("; did you mean %q?", f.Key)
 		}
+		keys = append(keys, f.Key)
 	}
-	if best == "" {
-		return "; `twofold config` lists all settings"
-	}
-	return fmt.Sprintf("; did you mean %q?", best)
+	return orList(feature.DidYouMean(unknown, keys))
 }
 
-// distance is the number of letters to insert, delete or replace to turn a into b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+// orList is a suggestion, else how to find one.
+func orList(suggestion string) string {
+	if suggestion == "" {
+		return "; `twofold config` lists all settings"
 	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return suggestion
 }

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
 
 	"github.com/twofold-ml/twofold/internal/fault"
+	"github.com/twofold-ml/twofold/internal/feature"
 )
 
 // DefaultFile is the configuration file that is read where none is named and it is there.
@@ -32,6 +34,7 @@ func AddFlags(fs *pflag.FlagSet, keys ...string) {
 			continue
 		}
 		text, _, _ := strings.Cut(f.Doc, " Defaults to ")
+		text = strings.ReplaceAll(text, "`", `"`) // pflag takes a word in backquotes for the name of the value
 		fs.Var(&flagValue{text: f.Text(defaults), kind: kindOf(f.value(&defaults))}, f.Flag, text)
 	}
 }
@@ -166,27 +169,24 @@ func environment(lines []string) map[string]string {
 	return out
 }
 
-// warnMisspelt warns of variables that are named almost like a setting's. It does not refuse them: platforms put variables of
-// their own beside ours (Kubernetes: TWOFOLD_SERVICE_HOST).
+// foreign are variables with our prefix that are not ours: what Kubernetes tells of a service named twofold or twofold-…, and what
+// the tests of Twofold read.
+var foreign = regexp.MustCompile(`^TWOFOLD_(.*_)?(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)?)$|^TWOFOLD_(TEST_.*|SEED)$`)
+
+// warnMisspelt warns of variables that are named like a setting's but are none. It does not refuse them: other programs may know them.
 func (l *Loaded) warnMisspelt() {
+	known := []string{strings.TrimPrefix(fileEnv, EnvPrefix)}
+	for _, f := range Fields() {
+		known = append(known, strings.TrimPrefix(f.Env, EnvPrefix))
+	}
 	for _, name := range slices.Sorted(maps.Keys(l.env)) {
-		if !strings.HasPrefix(name, EnvPrefix) || name == fileEnv {
+		short, ours := strings.CutPrefix(name, EnvPrefix)
+		if !ours || slices.Contains(known, short) || foreign.MatchString(name) {
 			continue
 		}
-		if known, near := nearestEnv(name); near > 0 && near <= 2 {
-			l.Warnings = append(l.Warnings, fmt.Sprintf("environment variable %s is not a setting; did you mean %s?", name, known))
-		}
+		suggestion := strings.Replace(feature.DidYouMean(short, known), `"`, `"`+EnvPrefix, 1)
+		l.Warnings = append(l.Warnings, fmt.Sprintf("environment variable %s is not a setting%s", name, orList(suggestion)))
 	}
-}
-
-func nearestEnv(name string) (known string, letters int) {
-	letters = len(name)
-	for _, f := range Fields() {
-		if d := distance(name, f.Env); d < letters {
-			known, letters = f.Env, d
-		}
-	}
-	return known, letters
 }
 
 func (l *Loaded) invalid(key string, err error) error {

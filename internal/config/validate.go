@@ -82,6 +82,9 @@ func checkEndpoint(text string) error {
 		return nil
 	}
 	u, err := url.Parse(text)
+	if strings.Contains(text, "@") || (err == nil && u.User != nil) {
+		return errors.New("it has a user or password before an @; set s3.access_key_id and s3.secret_access_key instead, and change a secret that was written here")
+	}
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 		return fmt.Errorf("%q is not an endpoint; write http:// or https:// and a host, for example http://localhost:7080", text)
 	}
@@ -95,7 +98,7 @@ func checkPair(idEmpty, secretEmpty bool, other string) error {
 	return nil
 }
 
-// checkRedis checks the form only, and prints no part of the URL. The store itself checks the rest.
+// checkRedis checks the form only, and prints no part of the URL. The store itself checks its parameters.
 func checkRedis(u SecretURL) error {
 	if u.IsZero() {
 		return nil
@@ -111,6 +114,31 @@ func checkRedis(u SecretURL) error {
 	host := rest[strings.LastIndexByte(rest, '@')+1:]
 	if host == "" || strings.ContainsRune("/?:", rune(host[0])) {
 		return errors.New("it names no host; write for example redis://localhost:6379")
+	}
+	rest, _, _ = strings.Cut(rest, "?")
+	authority, path, _ := strings.Cut(rest, "/")
+	at := strings.LastIndexByte(authority, '@') + 1
+	login, hosts := authority[:at], authority[at:]
+	if u, err := url.Parse("redis://" + login + "h"); err != nil || u.Host != "h" {
+		return errors.New("its user or password cannot be read; write / ? # @ : and % in them percent-encoded, for example %23 for #")
+	}
+	return checkRedisHosts(kind, hosts, path)
+}
+
+// checkRedisHosts checks what stands behind user and password, printing none of it: it may be part of a password that was misread.
+func checkRedisHosts(kind, hosts, path string) error {
+	list := strings.Split(hosts, ",")
+	if kind == "" && len(list) > 1 {
+		return errors.New("it has several hosts, which is for redis+sentinel:// and redis+cluster://")
+	}
+	for _, host := range list {
+		u, err := url.Parse("redis://" + host)
+		if err != nil || u.Hostname() == "" || u.Host != host || (u.Port() != "" && checkPort(u.Port(), 1) != nil) {
+			return errors.New("one of its hosts or ports is not valid; write host:port with a port from 1 to 65535, and / ? # @ : and % of a password percent-encoded")
+		}
+	}
+	if _, err := strconv.Atoi(path); kind == "" && path != "" && err != nil {
+		return errors.New("what follows its host is not the number of a database; write for example redis://localhost:6379/0")
 	}
 	return nil
 }
