@@ -22,6 +22,8 @@ func TestUsageErrors(t *testing.T) {
 		{args: []string{"serve", "--drain-timeout", "soon"}, want: `drain_timeout (flag --drain-timeout): "soon" is not a duration`},
 		{args: []string{"serve"}, env: []string{"FEATURE_SYNC_INTERVAL=often"}, want: `feature_sync_interval (env FEATURE_SYNC_INTERVAL): "often" is not a duration; write seconds`},
 		{args: []string{"serve"}, env: []string{"ONLINE_STORE_REDIS=http://u:hunter2@h"}, want: "online_store.redis (env ONLINE_STORE_REDIS): its scheme is neither redis://"},
+		{args: []string{"serve"}, env: []string{"ONLINE_STORE_REDIS=redis://:hunter2#hunter2@h:6379"}, want: "online_store.redis (env ONLINE_STORE_REDIS): its user or password cannot be read"},
+		{args: []string{"serve"}, env: []string{"AWS_ENDPOINT_URL=http://me:hunter2@h:7080"}, want: "s3.endpoint (env AWS_ENDPOINT_URL): it has a user or password"},
 		{args: []string{"serve", "--config", "nowhere.yaml"}, want: "nowhere.yaml"},
 		{args: []string{"sync", "--view", "weather"}, want: "--view goes with --once"},
 		{args: []string{"get"}, want: "requires at least 1 arg"},
@@ -81,7 +83,7 @@ func TestConfig(t *testing.T) {
 	require.NotContains(t, out, "hunter2")
 	r := twofold(t, []string{"TWOFOLD_DRAIN_TIMOUT=1s"}, "config")
 	require.Zero(t, r.code)
-	require.Contains(t, r.stderr, "twofold: warning: environment variable TWOFOLD_DRAIN_TIMOUT is not a setting; did you mean TWOFOLD_DRAIN_TIMEOUT?")
+	require.Contains(t, r.stderr, "twofold: warning: environment variable TWOFOLD_DRAIN_TIMOUT is not a setting; did you mean \"TWOFOLD_DRAIN_TIMEOUT\"?")
 }
 
 func TestHelpAndVersion(t *testing.T) {
