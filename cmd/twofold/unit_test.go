@@ -4,15 +4,24 @@ import (
 	"bytes"
 	"context"
 	"encoding/csv"
+	"errors"
+	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
+	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
 )
 
@@ -66,6 +75,95 @@ func TestTimesInCSV(t *testing.T) {
 	}
 }
 
+// TestTimesInCSVAreUTC: a time without a zone is UTC, wherever the program runs.
+func TestTimesInCSVAreUTC(t *testing.T) {
+	here := time.Local
+	t.Cleanup(func() { time.Local = here })
+	time.Local = time.FixedZone("far", 5*60*60)
+	for _, text := range []string{"2013-07-01 12:00:00", "2013-07-01T12:00", "2013-07-01 12:00:00Z"} {
+		got, err := parseTime(text)
+		require.NoError(t, err, text)
+		require.Equal(t, "2013-07-01T12:00:00Z", formatTime(got.UnixMicro()), text)
+	}
+}
+
+// TestEmptyCellsAreNull, in columns of every type.
+func TestEmptyCellsAreNull(t *testing.T) {
+	types := map[string]feature.Type{}
+	for _, name := range []string{"BOOL", "INT32", "INT64", "FLOAT", "DOUBLE", "STRING", "BYTES", "TIMESTAMP"} {
+		types[name], _ = feature.ParseType(name)
+	}
+	types["guessed"] = 0
+	names := slices.Sorted(maps.Keys(types))
+	delete(types, "guessed")
+	file, err := os.Open(writeFile(t, "rows.csv", strings.Join(names, ",")+"\n"+strings.Repeat(",", len(names)-1)+"\n"))
+	require.NoError(t, err)
+	defer file.Close()
+	rows, err := openCSV(file, types)
+	require.NoError(t, err)
+	require.NoError(t, rows.each(t.Context(), func(r arrow.RecordBatch) error {
+		require.EqualValues(t, 1, r.NumRows())
+		for i, name := range names {
+			require.True(t, r.Column(i).IsNull(0), name)
+		}
+		return nil
+	}))
+}
+
+// TestExitCodes: a script tells by the code whether to mend the command line, to try again or to look at what it asked for.
+func TestExitCodes(t *testing.T) {
+	interrupted, cancel := context.WithCancel(t.Context())
+	cancel()
+	call := func(code codes.Code) error { return callError{"here", status.Error(code, "x")} }
+	for _, c := range []struct {
+		ctx  context.Context
+		err  error
+		want int
+	}{
+		{t.Context(), usageError{nil, errors.New("x")}, exitUsage},
+		{t.Context(), configError{errors.New("x")}, exitUsage},
+		{t.Context(), errors.New(`unknown command "x"`), exitUsage},
+		{t.Context(), call(codes.Unavailable), exitUnavailable},
+		{t.Context(), call(codes.DeadlineExceeded), exitUnavailable},
+		{t.Context(), fmt.Errorf("y: %w", fault.New(fault.Unavailable, "x")), exitUnavailable},
+		{t.Context(), fmt.Errorf("y: %w", context.DeadlineExceeded), exitUnavailable},
+		{t.Context(), call(codes.InvalidArgument), exitFailure},
+		{t.Context(), call(codes.DataLoss), exitFailure},
+		{t.Context(), call(codes.Canceled), exitFailure},
+		{t.Context(), fault.New(fault.Corrupt, "x"), exitFailure},
+		{t.Context(), errors.New("x"), exitFailure},
+		{interrupted, call(codes.Canceled), exitInterrupted},
+		{interrupted, fmt.Errorf("y: %w", context.Canceled), exitInterrupted},
+		{interrupted, errors.New("x"), exitFailure},
+	} {
+		require.Equal(t, c.want, exitCode(c.ctx, c.err), "%v, interrupted %v", c.err, c.ctx.Err() != nil)
+	}
+}
+
+// TestOutputsThatCannotBeWritten: what stays in the buffer until the end fails there, and a file that failed does not appear.
+func TestOutputsThatCannotBeWritten(t *testing.T) {
+	reader, writer, err := os.Pipe()
+	require.NoError(t, err)
+	require.NoError(t, errors.Join(reader.Close(), writer.Close()))
+	out, err := (&app{out: writer}).createOutput("-")
+	require.NoError(t, err)
+	_, err = out.Write([]byte("x"))
+	require.NoError(t, err)
+	require.ErrorIs(t, out.commit(), os.ErrClosed)
+
+	dir := t.TempDir()
+	out, err = (&app{}).createOutput(filepath.Join(dir, "x.csv"))
+	require.NoError(t, err)
+	_, err = out.Write([]byte("x"))
+	require.NoError(t, err)
+	require.NoError(t, out.file.Close())
+	require.ErrorIs(t, out.commit(), os.ErrClosed)
+	out.abandon()
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, entries)
+}
+
 func TestKeyArgs(t *testing.T) {
 	types := []feature.Key{{Name: "user", Type: feature.Int64}, {Name: "item", Type: feature.String}, {Name: "raw", Type: feature.Bytes}, {Name: "small", Type: feature.Int32}}
 	k, err := parseKeyArgs([]string{"user=1,-2", `item="a,b"`, "item=", "raw=0x00ff", "small=7"})
@@ -102,6 +200,8 @@ func TestFormatValues(t *testing.T) {
 	require.Equal(t, "NaN", formatPresent(double, 0))
 	require.Equal(t, "NaN", jsonValue(double, 0))
 	require.Equal(t, "0.1", formatPresent(double, 1))
+	double.AppendDouble(17.261699999999998) // every digit is needed to give it back
+	require.Equal(t, "17.261699999999998", formatPresent(double, 2))
 	float := feature.NewColumn(feature.Float, 0)
 	float.AppendFloat(0.1)
 	require.Equal(t, "0.1", formatPresent(float, 0))
@@ -132,7 +232,7 @@ func FuzzCSV(f *testing.F) {
 		file, err := os.Open(path)
 		require.NoError(t, err)
 		defer file.Close()
-		rows, err := openCSV(file, map[string]feature.Type{"event_timestamp": feature.Timestamp})
+		rows, err := openCSV(file, map[string]feature.Type{"event_timestamp": feature.Timestamp}, "event_timestamp")
 		if err != nil {
 			return
 		}
@@ -150,6 +250,47 @@ func FuzzCSV(f *testing.F) {
 			t.Error(diff)
 		}
 	})
+}
+
+// Columns that nobody named have a type that changes none of their cells.
+func TestCSVTypes(t *testing.T) {
+	for _, tc := range []struct {
+		cells string
+		want  feature.Type
+	}{
+		{"1,-2,", feature.Int64},
+		{"9223372036854775807", feature.Int64},
+		{"12345678901234567890", feature.String},    // fits only UINT64
+		{"-99999999999999999999,1", feature.String}, // an id of 20 digits
+		{"12345678901234567890,1.5", feature.String},
+		{"1,1.5,-0.25,1e10,NaN,-Inf,0.0", feature.Double},
+		{"0.30000000000000004,0.10000000000000001", feature.Double}, // 17 digits, as programs write them
+		{"0.1234567890123456789", feature.String},
+		{"9007199254740993,0.5", feature.String}, // a whole number that DOUBLE would change
+		{"9007199254740992,0.5", feature.Double},
+		{"1e400,1", feature.String},
+		{"1e-400,1", feature.String},
+		{"5e-324,1.7976931348623157e308", feature.Double},
+		{"1500000000000000000000000.5e0", feature.String},
+		{"1.500000000000000000000000", feature.Double},
+		{"007,1", feature.String},
+		{"true,FALSE,", feature.Bool},
+		{"true,1", feature.String},
+		{",", feature.String},
+	} {
+		rows, err := openCSV(csvFile(t, "c\n"+strings.ReplaceAll(tc.cells, ",", "\n")+"\n"), nil, "")
+		require.NoError(t, err, tc.cells)
+		require.Equal(t, arrowwire.Field("c", tc.want), rows.schema.Field(0), tc.cells)
+		require.NoError(t, rows.each(t.Context(), func(arrow.RecordBatch) error { return nil }), tc.cells)
+	}
+}
+
+func csvFile(t *testing.T, text string) *os.File {
+	t.Helper()
+	file, err := os.Open(writeFile(t, "rows.csv", text))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = file.Close() })
+	return file
 }
 
 // FuzzKeyArgs: any arguments are refused, or make columns of one length.

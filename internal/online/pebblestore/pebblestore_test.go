@@ -98,6 +98,24 @@ func TestSweep(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
+// TestSweepSparesRowsThatCameMeanwhile: between finding a row and removing it, a writer may have replaced it.
+func TestSweepSparesRowsThatCameMeanwhile(t *testing.T) {
+	s, err := Open(Options{InMemory: true, SweepInterval: -1, Now: func() time.Time { return time.UnixMilli(5000) }})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.Close()) }()
+	_, err = s.Write(t.Context(), []driver.Row{tombstoneRow("renewed", 0, 1000), tombstoneRow("expired", 0, 1000)})
+	require.NoError(t, err)
+	found, _, err := s.findExpired(t.Context(), []byte{rowPrefix})
+	require.NoError(t, err)
+	require.Len(t, found, 2)
+	_, err = s.Write(t.Context(), []driver.Row{tombstoneRow("renewed", 1, 9000)})
+	require.NoError(t, err)
+	removed, err := s.remove(t.Context(), found)
+	require.NoError(t, err)
+	require.Equal(t, 1, removed)
+	require.NotNil(t, stored(t, s, "renewed"))
+}
+
 // TestDurable crashes the file system after a write returned: what is not on disk is lost, and nothing may be.
 func TestDurable(t *testing.T) {
 	disk := vfs.NewCrashableMem()
