@@ -32,9 +32,23 @@ type entityRows struct {
 	close func()
 }
 
-// openEntities opens a file of entity rows. types are the types of some columns; those of the others are the file's, or inferred.
-func (a *app) openEntities(ctx context.Context, path, format string, types map[string]feature.Type, s3 offline.S3Config) (*entityRows, error) {
-	rows, err := a.openFormat(ctx, path, format, types, s3)
+// entityFile says what is known of a file of entity rows.
+type entityFile struct {
+	// path is a file, for Parquet also a folder, a glob or an s3:// URL; - is standard input.
+	path string
+	// format is one of the formats of train; empty for standard input, where it is told from the first bytes.
+	format string
+	// types are the types of some columns; those of the others are the file's, or inferred.
+	types map[string]feature.Type
+	// timeColumn holds each row's time.
+	timeColumn string
+	s3         offline.S3Config
+}
+
+// openEntities opens a file of entity rows.
+func (a *app) openEntities(ctx context.Context, f entityFile) (*entityRows, error) {
+	path := f.path
+	rows, err := a.openFormat(ctx, f)
 	if err != nil {
 		return nil, fmt.Errorf("entity rows %s: %w", path, err)
 	}
@@ -53,19 +67,26 @@ func (a *app) openEntities(ctx context.Context, path, format string, types map[s
 	return rows, nil
 }
 
-func (a *app) openFormat(ctx context.Context, path, format string, types map[string]feature.Type, s3 offline.S3Config) (*entityRows, error) {
-	if format == formatParquet {
-		return a.openParquet(ctx, path, types, s3)
+func (a *app) openFormat(ctx context.Context, f entityFile) (*entityRows, error) {
+	if f.format == formatParquet && f.path != "-" {
+		return a.openParquetPath(ctx, f)
 	}
-	file, done, err := a.openInput(ctx, path)
+	file, done, err := a.openInput(ctx, f.path)
 	if err != nil {
 		return nil, err
 	}
-	open := openArrow
-	if format == formatCSV {
-		open = func(file *os.File) (*entityRows, error) { return openCSV(file, types) }
+	if f.format == "" {
+		f.format = formatByMagic(file)
 	}
-	rows, err := open(file)
+	var rows *entityRows
+	switch f.format {
+	case formatParquet:
+		rows, err = a.openParquetInput(ctx, file, f)
+	case formatArrow:
+		rows, err = openArrow(file)
+	default:
+		rows, err = openCSV(file, f.types, f.timeColumn)
+	}
 	if err != nil {
 		done()
 		return nil, err
@@ -73,6 +94,21 @@ func (a *app) openFormat(ctx context.Context, path, format string, types map[str
 	free := rows.close
 	rows.close = func() { free(); done() }
 	return rows, nil
+}
+
+// formatByMagic tells the format of a file from its first bytes: no CSV begins like Parquet or Arrow.
+func formatByMagic(file *os.File) string {
+	start := make([]byte, 6)
+	n, _ := file.ReadAt(start, 0) // what cannot be read now fails again when it is read
+	start = start[:n]
+	switch {
+	case bytes.HasPrefix(start, []byte("PAR1")):
+		return formatParquet
+	case bytes.HasPrefix(start, []byte("ARROW1")), bytes.HasPrefix(start, []byte("\xff\xff\xff\xff")):
+		return formatArrow
+	default:
+		return formatCSV
+	}
 }
 
 // openInput opens a file. Standard input is first copied to a temporary file, because some formats are read twice, or from their end.
@@ -111,27 +147,35 @@ func (a *app) input(ctx context.Context) io.Reader {
 	return r
 }
 
-// openParquet opens a Parquet file, a folder or a glob of them, or an s3:// URL. Columns that cannot be read are left out, with a warning.
-func (a *app) openParquet(ctx context.Context, path string, types map[string]feature.Type, s3 offline.S3Config) (*entityRows, error) {
-	var rows *offline.Rows
-	if path == "-" {
-		data, err := io.ReadAll(a.input(ctx))
-		if err != nil {
-			return nil, err
-		}
-		if rows, err = offline.RowsIn(ctx, "standard input", data); err != nil {
-			return nil, err
-		}
-	} else {
-		store, err := offline.Open(ctx, offline.Config{Path: ".", S3: s3})
-		if err != nil {
-			return nil, err
-		}
-		defer store.Close()
-		if rows, err = store.OpenRows(ctx, path); err != nil {
-			return nil, err
-		}
+// openParquetPath opens a Parquet file, a folder or a glob of them, or an s3:// URL.
+func (a *app) openParquetPath(ctx context.Context, f entityFile) (*entityRows, error) {
+	store, err := offline.Open(ctx, offline.Config{Path: ".", S3: f.s3})
+	if err != nil {
+		return nil, err
 	}
+	defer store.Close()
+	rows, err := store.OpenRows(ctx, f.path)
+	if err != nil {
+		return nil, err
+	}
+	return a.openParquet(rows, f.types)
+}
+
+// openParquetInput reads Parquet that came through standard input.
+func (a *app) openParquetInput(ctx context.Context, file *os.File, f entityFile) (*entityRows, error) {
+	data, err := io.ReadAll(file)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := offline.RowsIn(ctx, "standard input", data)
+	if err != nil {
+		return nil, err
+	}
+	return a.openParquet(rows, f.types)
+}
+
+// openParquet makes records of Parquet rows. Columns that cannot be read are left out, with a warning.
+func (a *app) openParquet(rows *offline.Rows, types map[string]feature.Type) (*entityRows, error) {
 	var columns []offline.RowColumn
 	var fields []arrow.Field
 	for _, c := range rows.Schema().Columns {

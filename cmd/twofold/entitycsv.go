@@ -30,11 +30,14 @@ type csvRows struct {
 	names  []string
 	types  []feature.Type
 	schema *arrow.Schema
+	// timeColumn is the column that must not be null.
+	timeColumn string
 }
 
-// openCSV opens a CSV file with a header line. types are the types of some columns. An empty cell is null.
-func openCSV(file *os.File, types map[string]feature.Type) (*entityRows, error) {
-	c := &csvRows{file: file}
+// openCSV opens a CSV file with a header line. types are the types of some columns. An empty cell, in quotes or not, is null; in
+// timeColumn it is an error that names its line.
+func openCSV(file *os.File, types map[string]feature.Type, timeColumn string) (*entityRows, error) {
+	c := &csvRows{file: file, timeColumn: timeColumn}
 	if err := c.rewind(); err != nil {
 		return nil, err
 	}
@@ -116,14 +119,10 @@ func (g *guess) see(text string) {
 		return
 	}
 	g.any = true
-	if !g.notInt {
-		_, err := strconv.ParseInt(text, 10, 64)
-		g.notInt = err != nil || leadingZero(text)
-	}
-	if !g.notDouble {
-		_, err := strconv.ParseFloat(text, 64)
-		g.notDouble = err != nil && !errors.Is(err, strconv.ErrRange) || leadingZero(text)
-	}
+	_, err := strconv.ParseInt(text, 10, 64)
+	g.notInt = g.notInt || err != nil || leadingZero(text)
+	// A whole number that is too large for INT64 is an id.
+	g.notDouble = g.notDouble || errors.Is(err, strconv.ErrRange) || leadingZero(text) || !survivesDouble(text)
 	if !g.notBool {
 		_, err := parseBool(text)
 		g.notBool = err != nil
@@ -135,6 +134,31 @@ func leadingZero(text string) bool {
 	digits := strings.TrimPrefix(text, "-")
 	return strings.HasPrefix(digits, "+") || strings.ContainsAny(digits, "xX_") ||
 		len(digits) > 1 && digits[0] == '0' && digits[1] >= '0' && digits[1] <= '9'
+}
+
+// survivesDouble reports whether text is a number that DOUBLE holds with all its digits.
+func survivesDouble(text string) bool {
+	v, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return false
+	}
+	digits := significantDigits(text)
+	if len(digits) > 17 {
+		return false
+	}
+	return len(digits) == 0 || significantDigits(strconv.FormatFloat(v, 'e', len(digits)-1, 64)) == digits
+}
+
+// significantDigits returns the digits of a decimal number without zeros at its ends.
+func significantDigits(number string) string {
+	mantissa, _, _ := strings.Cut(strings.ToLower(number), "e")
+	digits := strings.Map(func(r rune) rune {
+		if r < '0' || r > '9' {
+			return -1
+		}
+		return r
+	}, mantissa)
+	return strings.Trim(digits, "0")
 }
 
 func (g *guess) result() feature.Type {
@@ -188,7 +212,11 @@ func (c *csvRows) read() ([]*feature.Column, error) {
 			return nil, fault.New(fault.Invalid, "%w", err)
 		}
 		for i, text := range cells {
-			if err := appendCell(columns[i], text); err != nil {
+			err := appendCell(columns[i], text)
+			if text == "" && c.names[i] == c.timeColumn {
+				err = errors.New("the time is null; give every row its time, or leave the row out")
+			}
+			if err != nil {
 				line, column := c.reader.FieldPos(i)
 				return nil, fault.New(fault.Invalid, "line %d, character %d: column %q: %w", line, column, c.names[i], err)
 			}

@@ -16,7 +16,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/twofold-ml/twofold/internal/feature"
-	"github.com/twofold-ml/twofold/internal/offline"
 )
 
 // expectations is examples/flights/expected.json: what pandas found on the example's files.
@@ -146,7 +145,7 @@ func (e onlineExpectation) checkJSON(row answerRowJSON) error {
 
 // check compares the training set in a Parquet file: the number of rows, and each feature column's values by their digest.
 func (t trainingExpectation) check(ctx context.Context, a *app, path string) (int64, error) {
-	rows, err := a.openEntities(ctx, path, formatParquet, nil, offline.S3Config{})
+	rows, err := a.openEntities(ctx, entityFile{path: path, format: formatParquet})
 	if err != nil {
 		return 0, err
 	}

@@ -45,8 +45,8 @@ columns in their order. The join never sees a value from after the row's time.
 
 Entity rows hold every entity key, a time column (event_timestamp unless --time-column says otherwise) and
 whatever else is to be kept, such as labels. They come from CSV, Parquet or Arrow; "-" is standard input. In CSV an
-empty cell is null, times are RFC 3339 or "2013-01-31 15:04:05" (UTC), and a column is INT64, DOUBLE or BOOL if all
-its cells are, else STRING; --type says otherwise.
+empty cell is null, in quotes ("") too, times are RFC 3339 or "2013-01-31 15:04:05" (UTC), and a column is INT64,
+DOUBLE or BOOL if that keeps every digit of all its cells, else STRING; --type says otherwise.
 
 The output file appears only once it is complete.`,
 		Example: `  twofold train departure_delay_v1 --entities flights.csv --out training.parquet
@@ -66,7 +66,7 @@ The output file appears only once it is complete.`,
 	f := cmd.Flags()
 	f.StringSliceVarP(&o.features, "features", "f", nil, "features to join instead of a service: `view:feature`,… or view:*")
 	f.StringVarP(&o.entities, "entities", "e", "", "`file` of entity rows, or - for standard input (required)")
-	f.StringVar(&o.entityFormat, "entities-format", "", "csv, parquet or arrow (default by the file's name; csv for standard input)")
+	f.StringVar(&o.entityFormat, "entities-format", "", "csv, parquet or arrow (default by the file's name; for standard input by its first bytes)")
 	f.StringSliceVar(&o.types, "type", nil, "type of a CSV column, as `column=TYPE`, for example zip=STRING")
 	f.StringVar(&o.timeColumn, "time-column", "event_timestamp", "column that holds each entity row's time")
 	f.StringVarP(&o.out, "out", "o", "", "`file` to write, or - for standard output (required)")
@@ -90,8 +90,10 @@ func (o *trainOptions) check(cmd *cobra.Command) error {
 		return usagef(cmd, "--max-staleness: %v is less than 0", o.maxStaleness)
 	}
 	var err error
-	if o.entityFormat, err = formatOf("--entities-format", o.entityFormat, o.entities); err != nil {
-		return usageError{cmd, err}
+	if o.entities != "-" || o.entityFormat != "" {
+		if o.entityFormat, err = formatOf("--entities-format", o.entityFormat, o.entities); err != nil {
+			return usageError{cmd, err}
+		}
 	}
 	if o.outFormat, err = formatOf("--format", o.outFormat, o.out); err != nil {
 		return usageError{cmd, err}
@@ -159,7 +161,7 @@ func (a *app) train(cmd *cobra.Command, args []string, o trainOptions) error {
 		}
 	}
 	types[o.timeColumn] = feature.Timestamp
-	rows, err := a.openEntities(c.ctx, o.entities, o.entityFormat, types, s3Config(c.config))
+	rows, err := a.openEntities(c.ctx, entityFile{o.entities, o.entityFormat, types, o.timeColumn, s3Config(c.config)})
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/twofold-ml/twofold/internal/feature"
-	"github.com/twofold-ml/twofold/internal/offline"
 )
 
 // rowsCSV has a comma in a cell, a null key, a code with a leading zero and every form of column that is inferred.
@@ -80,7 +79,15 @@ func TestTrainFormats(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, reader.Next())
 		require.EqualValues(t, 4, reader.RecordBatch().NumRows())
+		// The format need not be said.
+		require.Equal(t, out, train(data, "-e", "-", "-o", "-").ok(t), format)
 	}
+	rows, err := (&app{}).openEntities(t.Context(), entityFile{path: filepath.Join(dir, "rows.arrow"), format: formatArrow})
+	require.NoError(t, err)
+	defer rows.close()
+	var stream bytes.Buffer
+	require.NoError(t, rows.stream(t.Context(), &stream))
+	require.Equal(t, out, train(stream.Bytes(), "-e", "-", "-o", "-").ok(t), "an Arrow stream")
 
 	manifest := filepath.Join(dir, "manifest.json")
 	train(nil, "-e", entities, "-o", filepath.Join(dir, "m.csv"), "--manifest", manifest).ok(t)
@@ -96,7 +103,7 @@ func TestTrainFormats(t *testing.T) {
 func expectedTemperatures(t *testing.T) [][]string {
 	t.Helper()
 	a := &app{out: &bytes.Buffer{}, err: &bytes.Buffer{}}
-	rows, err := a.openEntities(t.Context(), filepath.Join(flights, "offline", "weather"), formatParquet, nil, offline.S3Config{})
+	rows, err := a.openEntities(t.Context(), entityFile{path: filepath.Join(flights, "offline", "weather"), format: formatParquet})
 	require.NoError(t, err)
 	wanted := []struct{ origin, at string }{{"EWR", "2013-07-01T12:00:00Z"}, {"JFK", "2013-07-01T12:00:00Z"}, {"", ""}, {"EWR", "2013-07-01T10:00:00Z"}}
 	found := make([][]string, len(wanted))
@@ -128,7 +135,7 @@ func convertRows(t *testing.T, from, to string) {
 	require.NoError(t, err)
 	toFormat, err := formatOf("", "", to)
 	require.NoError(t, err)
-	rows, err := a.openEntities(t.Context(), from, fromFormat, map[string]feature.Type{"event_timestamp": feature.Timestamp}, offline.S3Config{})
+	rows, err := a.openEntities(t.Context(), entityFile{path: from, format: fromFormat, types: map[string]feature.Type{"event_timestamp": feature.Timestamp}})
 	require.NoError(t, err)
 	defer rows.close()
 	var stream bytes.Buffer
@@ -151,7 +158,7 @@ func TestTrainFailuresLeaveNoFile(t *testing.T) {
 		{"no key", "airport,event_timestamp\nEWR,2013-07-01\n", "the entity rows lack the entity key origin; they have airport, event_timestamp", nil},
 		{"no time", "origin,at\nEWR,2013-07-01\n", `the entity rows have no column "event_timestamp" for their time; name it with --time-column; they have origin, at`, nil},
 		{"bad time", "origin,event_timestamp\nEWR,2013-07-01\nEWR,yesterday\n", `line 3, character 5: column "event_timestamp": "yesterday" is not a time`, nil},
-		{"null time", "origin,event_timestamp\nEWR,\n", "the time is null", nil},
+		{"null time", "origin,event_timestamp\nEWR,2013-07-01\n\"a\nb\",2013-07-01\nEWR,\n", `line 5, character 5: column "event_timestamp": the time is null; give every row its time`, nil},
 		{"ragged", "origin,event_timestamp\nEWR\n", "wrong number of fields", nil},
 		{"empty", "", "the first line must name the columns", nil},
 		{"two columns of one name", "origin,origin,event_timestamp\n", `two columns are named "origin"`, nil},

@@ -23,16 +23,17 @@ import (
 
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
+	"github.com/twofold-ml/twofold/internal/wire/arrowwire"
 )
 
 func TestCSVTypes(t *testing.T) {
 	for cells, want := range map[[3]string]feature.Type{
 		{"1", "", "-2"}:                    feature.Int64,
 		{"9223372036854775807", "0", "-0"}: feature.Int64,
-		{"9223372036854775808", "", ""}:    feature.Double,
+		{"9223372036854775808", "", ""}:    feature.String,
 		{"1", "2.5", "1e3"}:                feature.Double,
 		{"NaN", "Inf", "1"}:                feature.Double,
-		{"1e999", "1", ""}:                 feature.Double,
+		{"1e999", "1", ""}:                 feature.String,
 		{"0.5", "-0.5", "0"}:               feature.Double,
 		{"true", "FALSE", ""}:              feature.Bool,
 		{"1", "true", ""}:                  feature.String,
@@ -99,7 +100,7 @@ func TestEmptyCellsAreNull(t *testing.T) {
 	file, err := os.Open(writeFile(t, "rows.csv", strings.Join(names, ",")+"\n"+strings.Repeat(",", len(names)-1)+"\n"))
 	require.NoError(t, err)
 	defer file.Close()
-	rows, err := openCSV(file, types)
+	rows, err := openCSV(file, types, "")
 	require.NoError(t, err)
 	require.NoError(t, rows.each(t.Context(), func(r arrow.RecordBatch) error {
 		require.EqualValues(t, 1, r.NumRows())
@@ -232,7 +233,7 @@ func FuzzCSV(f *testing.F) {
 		file, err := os.Open(path)
 		require.NoError(t, err)
 		defer file.Close()
-		rows, err := openCSV(file, map[string]feature.Type{"event_timestamp": feature.Timestamp})
+		rows, err := openCSV(file, map[string]feature.Type{"event_timestamp": feature.Timestamp}, "event_timestamp")
 		if err != nil {
 			return
 		}
@@ -250,6 +251,47 @@ func FuzzCSV(f *testing.F) {
 			t.Error(diff)
 		}
 	})
+}
+
+// Columns that nobody named have a type that changes none of their cells.
+func TestCSVTypesKeepDigits(t *testing.T) {
+	for _, tc := range []struct {
+		cells string
+		want  feature.Type
+	}{
+		{"1,-2,", feature.Int64},
+		{"9223372036854775807", feature.Int64},
+		{"12345678901234567890", feature.String},    // fits only UINT64
+		{"-99999999999999999999,1", feature.String}, // an id of 20 digits
+		{"12345678901234567890,1.5", feature.String},
+		{"1,1.5,-0.25,1e10,NaN,-Inf,0.0", feature.Double},
+		{"0.30000000000000004,0.10000000000000001", feature.Double}, // 17 digits, as programs write them
+		{"0.1234567890123456789", feature.String},
+		{"9007199254740993,0.5", feature.String}, // a whole number that DOUBLE would change
+		{"9007199254740992,0.5", feature.Double},
+		{"1e400,1", feature.String},
+		{"1e-400,1", feature.String},
+		{"5e-324,1.7976931348623157e308", feature.Double},
+		{"1500000000000000000000000.5e0", feature.String},
+		{"1.500000000000000000000000", feature.Double},
+		{"007,1", feature.String},
+		{"true,FALSE,", feature.Bool},
+		{"true,1", feature.String},
+		{",", feature.String},
+	} {
+		rows, err := openCSV(csvFile(t, "c\n"+strings.ReplaceAll(tc.cells, ",", "\n")+"\n"), nil, "")
+		require.NoError(t, err, tc.cells)
+		require.Equal(t, arrowwire.Field("c", tc.want), rows.schema.Field(0), tc.cells)
+		require.NoError(t, rows.each(t.Context(), func(arrow.RecordBatch) error { return nil }), tc.cells)
+	}
+}
+
+func csvFile(t *testing.T, text string) *os.File {
+	t.Helper()
+	file, err := os.Open(writeFile(t, "rows.csv", text))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = file.Close() })
+	return file
 }
 
 // FuzzKeyArgs: any arguments are refused, or make columns of one length.
