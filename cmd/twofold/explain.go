@@ -11,24 +11,31 @@ import (
 
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/internal/config"
+	"github.com/twofold-ml/twofold/internal/fault"
+	"github.com/twofold-ml/twofold/internal/feature"
 )
 
 func (a *app) explainCommand() *cobra.Command {
 	var timeout time.Duration
 	var output string
 	cmd := &cobra.Command{
-		Use:   "explain [entity|view|service NAME]",
+		Use:   "explain [[entity|view|service] NAME]",
 		Short: "List what is defined, or explain one definition",
-		Long: `Without arguments, lists the entities, feature views and feature services of a server. With two, explains one of
-them: its definition with every default filled in, what it needs in a request, how fresh it is kept.`,
+		Long: `Without arguments, lists the entities, feature views and feature services of a server. With a name, explains one of
+them: its definition with every default filled in, what it needs in a request, how fresh it is kept. Where several
+have the name, say which is meant.`,
 		Example: `  twofold explain
+  twofold explain weather
   twofold explain service departure_delay_v1
   twofold explain view weather -o json`,
 		GroupID:   groupUse,
 		ValidArgs: []string{"entity", "view", "service"},
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 0 && len(args) != 2 {
-				return usagef(cmd, "write nothing, or what to explain and its name: twofold explain view weather")
+			if len(args) > 2 {
+				return usagef(cmd, "write nothing, or what to explain: twofold explain view weather")
+			}
+			if len(args) == 1 && explainRequest(args[0], "") != nil {
+				return usagef(cmd, "which %s? Write its name: twofold explain %s NAME; `twofold explain` lists what there is", args[0], args[0])
 			}
 			return nil
 		},
@@ -47,8 +54,13 @@ them: its definition with every default filled in, what it needs in a request, h
 				return err
 			}
 			defer done()
-			if request == nil {
+			if len(args) == 0 {
 				return a.list(c, output)
+			}
+			if request == nil {
+				if request, err = c.findNamed(cmd, args[0]); err != nil {
+					return err
+				}
 			}
 			answer, err := c.Registry().Explain(c.ctx, request)
 			if err != nil {
@@ -77,6 +89,38 @@ func explainRequest(kind, name string) *twofoldv1.ExplainRequest {
 		return &twofoldv1.ExplainRequest{Subject: &twofoldv1.ExplainRequest_FeatureService{FeatureService: name}}
 	default:
 		return nil
+	}
+}
+
+// findNamed returns the request for the one definition of a name.
+func (c *connection) findNamed(cmd *cobra.Command, name string) (*twofoldv1.ExplainRequest, error) {
+	all, err := definitions(c.ctx, c.Registry())
+	if err != nil {
+		return nil, c.wrap(err)
+	}
+	var names, kinds []string
+	add := func(kind, n string) {
+		names = append(names, n)
+		if n == name {
+			kinds = append(kinds, kind)
+		}
+	}
+	for _, e := range all.GetEntities() {
+		add("entity", e.GetName())
+	}
+	for _, v := range all.GetFeatureViews() {
+		add("view", v.GetName())
+	}
+	for _, s := range all.GetFeatureServices() {
+		add("service", s.GetName())
+	}
+	switch len(kinds) {
+	case 0:
+		return nil, fault.New(fault.NotDefined, "no entity, feature view or feature service %q is defined%s", name, feature.DidYouMean(name, names))
+	case 1:
+		return explainRequest(kinds[0], name), nil
+	default:
+		return nil, usagef(cmd, "%q is the name of %s; say which: %s %s %s", name, strings.Join(kinds, " and "), cmd.CommandPath(), kinds[0], name)
 	}
 }
 

@@ -101,6 +101,8 @@ func whatToRead(cmd *cobra.Command, args, features []string) (string, []string, 
 	}
 	named := len(args) > 0 && !strings.Contains(args[0], "=")
 	switch {
+	case named && len(features) == 0 && strings.Contains(args[0], ":"):
+		return "", nil, usagef(cmd, "%q is not the name of a feature service; features are named with a flag: --features %s", args[0], args[0])
 	case named && len(features) > 0:
 		return "", nil, usagef(cmd, "both the feature service %q and --features are given; choose one", args[0])
 	case named:

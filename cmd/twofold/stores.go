@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/twofold-ml/twofold/internal/config"
 	"github.com/twofold-ml/twofold/internal/definition"
 	"github.com/twofold-ml/twofold/internal/fault"
@@ -36,6 +38,7 @@ type process struct {
 // open opens the stores that the configuration names. The caller closes the process.
 func (a *app) open(ctx context.Context, c config.Config) (*process, error) {
 	p := &process{config: c, now: clock(c.ClockStart), log: a.logger(c.Log)}
+	redis.SetLogger(redisLog{p.log})
 	d, err := p.openDriver()
 	if err != nil {
 		return nil, err
@@ -147,13 +150,4 @@ func clock(start time.Time) func() time.Time {
 	}
 	begun := time.Now()
 	return func() time.Time { return start.Add(time.Since(begun)) }
-}
-
-// logger returns a logger to standard error.
-func (a *app) logger(c config.Log) *slog.Logger {
-	options := &slog.HandlerOptions{Level: c.Level.Level()}
-	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(a.err, options))
-	}
-	return slog.New(slog.NewTextHandler(a.err, options))
 }

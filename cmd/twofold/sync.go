@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -30,8 +31,8 @@ func (a *app) syncCommand() *cobra.Command {
 that a run may be repeated or race with another. Each run reports what became of every row.
 
 Without --once it runs every view on its interval until it is stopped, and serves /healthz, /readyz (ready when the
-last run of every view succeeded) and /metrics over HTTP on :7072. With --once it runs every view once, prints one line a view,
-and exits 1 if one failed: for a CronJob or a pipeline.`,
+last run of every view succeeded) and /metrics over HTTP on :7072. With --once it runs every view once, prints one line
+a view, and exits with an error if one failed (3 where a store cannot be reached, else 1): for a CronJob or a pipeline.`,
 		Example: `  twofold sync
   twofold sync --once
   twofold sync --once --view weather --view carrier_delays`,
@@ -68,6 +69,9 @@ func (a *app) sync(ctx context.Context, c config.Config, once bool, views []stri
 		return err
 	}
 	p.greet(ctx, set)
+	if once && c.Log.Level != "debug" {
+		p.log = slog.New(atLeast{p.log.Handler(), slog.LevelWarn}) // each run that succeeds has its line on standard output
+	}
 	status := newSyncStatus(prometheus.NewRegistry())
 	s, err := p.newSyncer(set, status)
 	if err != nil {
