@@ -228,7 +228,8 @@ func (g *guess) writeEntity(used map[string]bool) []string {
 		return nil
 	}
 	if len(g.otherKeys) > 0 {
-		g.printf("    # Guessed by its name. These are named like keys too: %s.\n", oneLine(few(g.otherKeys)))
+		g.printf("    # TODO: the key is a guess by its name, and these are named like keys too: %s. Where a row is about\n"+
+			"    # several of them together, list them all here (a composite key), and take them out of the features below.\n", oneLine(few(g.otherKeys)))
 	}
 	g.printf("    keys:\n")
 	names := make([]string, 0, len(g.keys))
