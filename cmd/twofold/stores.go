@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -69,7 +70,11 @@ func (p *process) openDriver() (driver.Driver, error) {
 		return pebblestore.Open(pebblestore.Options{Path: c.Path})
 	}
 	p.onlineName = c.Redis.String()
-	return redisstore.Open(redisstore.Options{URL: c.Redis.Reveal(), Prefix: c.RedisKeyPrefix})
+	d, err := redisstore.Open(redisstore.Options{URL: c.Redis.Reveal(), Prefix: c.RedisKeyPrefix})
+	if fault.KindOf(err) == fault.Invalid {
+		return nil, configError{fmt.Errorf("online_store.redis: %w", err)} // a parameter that only the client knows
+	}
+	return d, err
 }
 
 // close closes the stores. It tells what went wrong, because nobody else can do anything about it.

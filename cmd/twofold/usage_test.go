@@ -23,6 +23,7 @@ func TestUsageErrors(t *testing.T) {
 		{args: []string{"serve"}, env: []string{"FEATURE_SYNC_INTERVAL=often"}, want: `feature_sync_interval (env FEATURE_SYNC_INTERVAL): "often" is not a duration; write seconds`},
 		{args: []string{"serve"}, env: []string{"ONLINE_STORE_REDIS=http://u:hunter2@h"}, want: "online_store.redis (env ONLINE_STORE_REDIS): its scheme is neither redis://"},
 		{args: []string{"serve"}, env: []string{"ONLINE_STORE_REDIS=redis://:hunter2#hunter2@h:6379"}, want: "online_store.redis (env ONLINE_STORE_REDIS): its user or password cannot be read"},
+		{args: []string{"serve"}, env: []string{"ONLINE_STORE_REDIS=redis://:hunter2@h?nonsense=1"}, want: "online_store.redis: the Redis URL cannot be understood"},
 		{args: []string{"serve"}, env: []string{"AWS_ENDPOINT_URL=http://me:hunter2@h:7080"}, want: "s3.endpoint (env AWS_ENDPOINT_URL): it has a user or password"},
 		{args: []string{"serve", "--config", "nowhere.yaml"}, want: "nowhere.yaml"},
 		{args: []string{"sync", "--view", "weather"}, want: "--view goes with --once"},

@@ -200,6 +200,7 @@ func TestErrorsNameSettingSourceAndMend(t *testing.T) {
 		{name: "redis port too large", env: []string{"ONLINE_STORE_REDIS=redis://u:hunter2@h:65536"}, want: "one of its hosts or ports is not valid"},
 		{name: "redis hosts", env: []string{"ONLINE_STORE_REDIS=redis://u:hunter2@h:1,g:2"}, want: "it has several hosts"},
 		{name: "redis node", env: []string{"ONLINE_STORE_REDIS=redis+cluster://u:hunter2@h:1,g:x"}, want: "one of its hosts or ports is not valid"},
+		{name: "redis master", env: []string{"ONLINE_STORE_REDIS=redis+sentinel://u:hunter2@h:1"}, want: "it names no master"},
 		{name: "redis database", env: []string{"ONLINE_STORE_REDIS=redis://u:hunter2@h/first"}, want: "not the number of a database"},
 		{name: "endpoint with a password", env: []string{"AWS_ENDPOINT_URL=http://me:hunter2@h:7080"}, want: "s3.endpoint (env AWS_ENDPOINT_URL): it has a user or password before an @; set s3.access_key_id and s3.secret_access_key instead"},
 		{name: "endpoint that does not parse", env: []string{"AWS_ENDPOINT_URL=http://me:hun%zhunter2@h:7080"}, want: "it has a user or password before an @"},

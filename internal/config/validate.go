@@ -137,6 +137,9 @@ func checkRedisHosts(kind, hosts, path string) error {
 			return errors.New("one of its hosts or ports is not valid; write host:port with a port from 1 to 65535, and / ? # @ : and % of a password percent-encoded")
 		}
 	}
+	if kind == "sentinel" && path == "" {
+		return errors.New("it names no master behind its hosts; write for example redis+sentinel://localhost:26379/mymaster")
+	}
 	if _, err := strconv.Atoi(path); kind == "" && path != "" && err != nil {
 		return errors.New("what follows its host is not the number of a database; write for example redis://localhost:6379/0")
 	}
