@@ -120,6 +120,15 @@ func (t *arrowTable) finish() error {
 	return err
 }
 
+// close ends the goroutine, which waits for more where the call ended early.
+func (t *arrowTable) close() {
+	_ = t.in.CloseWithError(io.ErrUnexpectedEOF) // never fails
+	<-t.done
+	for _, record := range t.records {
+		record.Release()
+	}
+}
+
 func (t *arrowTable) schema() ([]string, []feature.Type, error) {
 	var names []string
 	var types []feature.Type

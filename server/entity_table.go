@@ -20,6 +20,8 @@ type entityTable interface {
 	add(chunk *twofoldv1.EntityRows) error
 	// finish is called after the last chunk.
 	finish() error
+	// close is called last, once, however the call ended.
+	close()
 	// schema returns the columns; a type without a name in this contract is an error.
 	schema() (names []string, types []feature.Type, err error)
 	// arrowFields returns the columns as Arrow fields.
@@ -76,6 +78,8 @@ func (t *columnTable) append(columns wire.Columns) error {
 }
 
 func (t *columnTable) finish() error { return nil }
+
+func (t *columnTable) close() {}
 
 func (t *columnTable) schema() ([]string, []feature.Type, error) {
 	types := make([]feature.Type, len(t.values))

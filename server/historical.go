@@ -31,6 +31,7 @@ func (s *Server) GetHistoricalFeatures(stream historicalStream) error {
 	if err != nil {
 		return err
 	}
+	defer call.close()
 	if err := call.receive(); err != nil {
 		return err
 	}
@@ -127,9 +128,13 @@ func (c *historicalCall) receive() error {
 		if err := c.addChunk(chunk); err != nil {
 			return err
 		}
-		if limit := c.server.o.MaxEntityRows; c.input.Len() > limit {
-			return fault.New(fault.Exhausted, "more than this server's limit of %d entity rows in one stream; send several streams", limit)
-		}
+	}
+}
+
+// close frees what the entity rows hold, however the call ended.
+func (c *historicalCall) close() {
+	if c.entities != nil {
+		c.entities.close()
 	}
 }
 
@@ -166,7 +171,7 @@ func (c *historicalCall) checkNames(names []string) error {
 	return nil
 }
 
-// feed gives the join the keys and times of some entity rows.
+// feed gives the join the keys and times of some entity rows. It is called from one goroutine: that of the call, or the one that decodes Arrow.
 func (c *historicalCall) feed(columns wire.Columns) error {
 	keys := make([]*feature.Column, len(c.selection.KeyNames))
 	var err error
@@ -183,6 +188,9 @@ func (c *historicalCall) feed(columns wire.Columns) error {
 	}
 	if times.Type != feature.Timestamp {
 		return fault.InvalidField(fmt.Sprintf("entity_rows.columns[%d]", at), "time column %q must be TIMESTAMP, not %v", name, times.Type)
+	}
+	if limit := c.server.o.MaxEntityRows; c.input.Len()+times.Len() > limit {
+		return fault.New(fault.Exhausted, "more than this server's limit of %d entity rows in one stream; send several streams", limit)
 	}
 	return c.input.Append(keys, times)
 }

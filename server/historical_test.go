@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"path"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -461,5 +462,32 @@ func TestHistoricalCancelled(t *testing.T) {
 		func(*twofoldv1.ColumnBatch) error { return nil })
 	if !errors.Is(err, failed) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestHistoricalAbandonedArrow cancels calls in the middle of an Arrow stream: what decodes it must end too.
+func TestHistoricalAbandonedArrow(t *testing.T) {
+	env := start(t)
+	conn, err := grpc.NewClient(env.GRPCAddress, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }() // nothing is under way
+	decoding := func() bool {
+		stacks := make([]byte, 1<<20)
+		return bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("(*arrowTable).decode"))
+	}
+	rows := arrowBytes(t, entityRows().Record(t), 1)
+	for _, cut := range []int{1, 100, len(rows) / 2, len(rows) - 1} {
+		ctx, cancel := context.WithCancel(t.Context())
+		stream, err := twofoldv1.NewFeatureServiceClient(conn).GetHistoricalFeatures(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		send(t, stream, &twofoldv1.GetHistoricalFeaturesRequest{Message: &twofoldv1.GetHistoricalFeaturesRequest_Header{Header: trainingHeader()}})
+		send(t, stream, arrowChunk(rows[:cut]))
+		await(t, "the decoder to begin", decoding)
+		cancel()
+		await(t, "the decoder to end", func() bool { return !decoding() })
 	}
 }
