@@ -123,7 +123,7 @@ func (t *arrowTable) finish() error {
 // close ends the goroutine, which waits for more where the call ended early.
 func (t *arrowTable) close() {
 	_ = t.in.CloseWithError(io.ErrUnexpectedEOF) // never fails
-	_ = <-t.done // the call has this error already
+	_ = t.finish()                               // the call has this error already
 	for _, record := range t.records {
 		record.Release()
 	}
