@@ -193,7 +193,7 @@ func (s *syncStatus) add(r syncer.Report) {
 	defer s.mu.Unlock()
 	for outcome, rows := range map[string]int64{
 		"read": r.RowsRead, "pruned": r.RowsPruned, "null": r.RowsNull, "future": r.RowsFuture, "superseded": r.RowsSuperseded,
-		"written": r.Written, "older": r.Older, "unchanged": r.Unchanged, "expired": r.Expired,
+		"written": r.Written, "older": r.Older, "unchanged": r.Unchanged, "expired": r.RowsExpired + r.Expired,
 	} {
 		s.rows.WithLabelValues(r.View, outcome).Add(float64(max(0, rows)))
 	}
