@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -205,11 +206,10 @@ func arrayBytes(data arrow.ArrayData) int {
 func (t *arrowTable) slice(mem memory.Allocator, column, from, to int) (arrow.Array, error) {
 	var parts []arrow.Array
 	defer func() { releaseAll(parts) }()
-	for r, record := range t.records {
-		start, end := t.starts[r], t.starts[r]+int(record.NumRows())
-		if start >= to || end <= from {
-			continue
-		}
+	after, _ := slices.BinarySearch(t.starts, from+1) // the record before it holds row from
+	for r := after - 1; r < len(t.records) && t.starts[r] < to; r++ {
+		record, start := t.records[r], t.starts[r]
+		end := start + int(record.NumRows())
 		parts = append(parts, array.NewSlice(record.Column(column), int64(max(from, start)-start), int64(min(to, end)-start)))
 	}
 	if len(parts) == 1 {
@@ -228,6 +228,8 @@ type arrowEncoder struct {
 	// head is the start of the stream, sent with the schema; the writer writes it again before its first batch.
 	head   []byte
 	record arrow.RecordBatch
+	// entityRowBytes is the average size of an entity row.
+	entityRowBytes int
 }
 
 func newArrowEncoder(call *historicalCall) *arrowEncoder {
@@ -236,7 +238,7 @@ func newArrowEncoder(call *historicalCall) *arrowEncoder {
 	for i, name := range names {
 		fields = append(fields, arrowwire.Field(name, types[i]))
 	}
-	e := &arrowEncoder{call: call, arrow: arrow.NewSchema(fields, nil)}
+	e := &arrowEncoder{call: call, arrow: arrow.NewSchema(fields, nil), entityRowBytes: call.entities.bytesPerRow()}
 	e.writer = ipc.NewWriter(&e.out, ipc.WithSchema(e.arrow))
 	return e
 }
@@ -273,7 +275,7 @@ func (e *arrowEncoder) prepare(from, to int) (int, error) {
 		return 0, err
 	}
 	defer func() { releaseAll(arrays) }()
-	bytes := e.call.entities.bytesPerRow() * (to - from)
+	bytes := e.entityRowBytes * (to - from)
 	for _, c := range e.call.features(from, to) {
 		a, err := arrowwire.ToArray(c, 0, to-from)
 		if err != nil {

@@ -117,6 +117,16 @@ func TestDeadlineAndCancel(t *testing.T) {
 	}
 }
 
+// readInBackground begins a read and gives its error when it ends.
+func readInBackground(t *testing.T, env *servertest.Env) <-chan error {
+	answer := make(chan error, 1)
+	go func() {
+		_, err := readPrice(t.Context(), env)
+		answer <- err
+	}()
+	return answer
+}
+
 // await asks until ok, and fails the test if that takes long: what a server reports over HTTP has no event to wait for.
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
@@ -161,11 +171,7 @@ func TestStopFinishesCallsUnderWay(t *testing.T) {
 		<-goOn
 		return nil
 	})
-	answer := make(chan error, 1)
-	go func() {
-		_, err := readPrice(t.Context(), env)
-		answer <- err
-	}()
+	answer := readInBackground(t, env)
 	<-inStore
 	stopped := make(chan error, 1)
 	go func() { stopped <- env.Stop() }()
@@ -228,11 +234,7 @@ func TestNotReadyWhileStopping(t *testing.T) {
 		<-goOn
 		return nil
 	})
-	answer := make(chan error, 1)
-	go func() {
-		_, err := readPrice(t.Context(), env)
-		answer <- err
-	}()
+	answer := readInBackground(t, env)
 	<-inStore
 	stopped := make(chan error, 1)
 	go func() { stopped <- env.Stop() }()
@@ -257,11 +259,7 @@ func TestStopCutsOffStuckCalls(t *testing.T) {
 		<-ctx.Done()
 		return ctx.Err()
 	})
-	answer := make(chan error, 1)
-	go func() {
-		_, err := readPrice(t.Context(), env)
-		answer <- err
-	}()
+	answer := readInBackground(t, env)
 	<-inStore
 	if err := env.Stop(); err != nil {
 		t.Errorf("stop: %v", err)

@@ -314,6 +314,7 @@ func (c *historicalCall) manifest() *twofoldv1.HistoricalManifest {
 
 // encoder turns rows of the result into batches of one format.
 type encoder interface {
+	// schema is called first, once.
 	schema() (*twofoldv1.HistoricalSchema, error)
 	// prepare builds the batch of some rows and returns its size in bytes, about.
 	prepare(from, to int) (bytes int, err error)
@@ -332,7 +333,9 @@ func (c *historicalCall) newEncoder() encoder {
 
 // columnEncoder sends typed columns.
 type columnEncoder struct {
-	call  *historicalCall
+	call *historicalCall
+	// names of the feature columns.
+	names []string
 	batch *twofoldv1.HistoricalBatch
 }
 
@@ -342,6 +345,7 @@ func (e *columnEncoder) schema() (*twofoldv1.HistoricalSchema, error) {
 		return nil, err
 	}
 	names, types := e.call.featureSchema()
+	e.names = names
 	names, types = append(slices.Clip(entityNames), names...), append(slices.Clip(entityTypes), types...)
 	schema := &twofoldv1.HistoricalSchema{}
 	for i, name := range names {
@@ -355,8 +359,7 @@ func (e *columnEncoder) prepare(from, to int) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	names, _ := e.call.featureSchema()
-	features, err := wire.ColumnsToProto(names, e.call.features(from, to), 0, to-from)
+	features, err := wire.ColumnsToProto(e.names, e.call.features(from, to), 0, to-from)
 	if err != nil {
 		return 0, err
 	}

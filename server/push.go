@@ -63,10 +63,9 @@ func (s *Server) pushedRows(view *feature.View, req *twofoldv1.PushFeaturesReque
 	if name := req.GetCreatedTimeColumn(); name != "" {
 		out.CreatedTimes = p.take(name, feature.Timestamp, "created time")
 	}
-	for _, f := range view.Features {
-		if f.Online {
-			out.Features = append(out.Features, p.take(f.Name, f.Type, "online feature"))
-		}
+	for _, i := range view.OnlineFeatures() {
+		f := view.Features[i]
+		out.Features = append(out.Features, p.take(f.Name, f.Type, "online feature"))
 	}
 	p.refuseRest()
 	if p.err != nil {
@@ -123,10 +122,8 @@ func (p *pushed) refuseRest() {
 		return
 	}
 	var online []string
-	for _, f := range p.view.Features {
-		if f.Online {
-			online = append(online, f.Name)
-		}
+	for _, i := range p.view.OnlineFeatures() {
+		online = append(online, p.view.Features[i].Name)
 	}
 	p.err = fault.InvalidField(field, "feature view %q has no online feature, key or time column %q%s", p.view.Name, name, feature.DidYouMean(name, online))
 }

@@ -38,48 +38,49 @@ func (u *unsyncedViews) set(views []string) {
 	u.current.Store(&current)
 }
 
+// load asks the store which views are not synced.
+func (u *unsyncedViews) load(ctx context.Context) ([]string, error) {
+	views, err := u.store.Unsynced(ctx, u.all)
+	if err == nil {
+		u.set(views)
+	}
+	return views, err
+}
+
 // refresh asks the store. The error says which views are not synced.
 func (u *unsyncedViews) refresh(ctx context.Context) error {
-	views, err := u.store.Unsynced(ctx, u.all)
-	if err != nil {
-		return err
+	views, err := u.load(ctx)
+	if err == nil && len(views) > 0 {
+		err = fmt.Errorf("not synced yet: %s", strings.Join(views, ", "))
 	}
-	u.set(views)
-	if len(views) > 0 {
-		return fmt.Errorf("not synced yet: %s", strings.Join(views, ", "))
-	}
-	return nil
+	return err
 }
 
 // check refuses a selection that has an unsynced view. The store is asked again first, so that a view is answered for as soon as it was synced.
 func (u *unsyncedViews) check(ctx context.Context, selection *onlineSelection) error {
-	if !u.any(selection) {
+	if u.first(selection) == "" {
 		return nil
 	}
-	if views, err := u.store.Unsynced(ctx, u.all); err != nil {
+	if _, err := u.load(ctx); err != nil {
 		return err
-	} else if u.set(views); !u.any(selection) {
-		return nil
 	}
-	current := *u.current.Load()
-	for _, view := range selection.Views {
-		if name := view.View.Name; current[name] {
-			return fault.New(fault.Unavailable, "feature view %q has not been synced into the online store yet, or the store has lost its data, so who is in it is not known; "+
-				"run `twofold sync`, or define the view with sync.enabled: false if its rows come by PushFeatures alone", name)
-		}
+	if name := u.first(selection); name != "" {
+		return fault.New(fault.Unavailable, "feature view %q has not been synced into the online store yet, or the store has lost its data, so who is in it is not known; "+
+			"run `twofold sync`, or define the view with sync.enabled: false if its rows come by PushFeatures alone", name)
 	}
 	return nil
 }
 
-func (u *unsyncedViews) any(selection *onlineSelection) bool {
+// first returns the name of the selection's first unsynced view, "" where there is none.
+func (u *unsyncedViews) first(selection *onlineSelection) string {
 	current := *u.current.Load()
 	if len(current) == 0 {
-		return false
+		return ""
 	}
 	for _, view := range selection.Views {
 		if current[view.View.Name] {
-			return true
+			return view.View.Name
 		}
 	}
-	return false
+	return ""
 }

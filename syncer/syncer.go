@@ -140,7 +140,7 @@ func (s *Syncer) carry(ctx context.Context, view *feature.View, report *Report) 
 		return err
 	}
 	report.addRead(winners.Stats())
-	err = winners.Batches(ctx, gatherRows(view), onlineFeatures(view), func(batch pit.WinnerBatch) error {
+	err = winners.Batches(ctx, gatherRows(view), view.OnlineFeatures(), func(batch pit.WinnerBatch) error {
 		stats, err := s.o.Online.Write(ctx, online.Rows{
 			View: view, Keys: batch.Keys, EventTimes: batch.EventTimes, CreatedTimes: batch.CreatedTimes, Features: batch.Features,
 			BatchSize: view.Sync.BatchSize,
@@ -174,15 +174,4 @@ func gatherRows(v *feature.View) int {
 		}
 	}
 	return min(max(gatherBytes/rowBytes, v.Sync.BatchSize), 1<<17)
-}
-
-// onlineFeatures are the indices of the view's online features, in definition order.
-func onlineFeatures(v *feature.View) []int {
-	var indices []int
-	for i, f := range v.Features {
-		if f.Online {
-			indices = append(indices, i)
-		}
-	}
-	return indices
 }

@@ -1,9 +1,6 @@
 package feature
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // Entity is what features describe. Its keys together name one entity.
 type Entity struct {
@@ -47,9 +44,20 @@ func (v *View) FeatureIndex(name string) (int, bool) {
 	return i, ok
 }
 
+// OnlineFeatures returns the indices in Features of those that are online, in order.
+func (v *View) OnlineFeatures() []int {
+	var indices []int
+	for i, f := range v.Features {
+		if f.Online {
+			indices = append(indices, i)
+		}
+	}
+	return indices
+}
+
 // IsSynced reports whether the syncer carries the view: it is enabled and has an online feature.
 func (v *View) IsSynced() bool {
-	return v.Sync.Enabled && slices.ContainsFunc(v.Features, func(f Feature) bool { return f.Online })
+	return v.Sync.Enabled && len(v.OnlineFeatures()) > 0
 }
 
 // KeepFor is how long after its event time a row is kept online: the ttl, while which it is served, and the retention, while which
