@@ -32,7 +32,9 @@ type View struct {
 	TTL      TTL
 	// ExpiredRetention is how long an expired row is kept online, to be reported as Expired.
 	ExpiredRetention time.Duration
-	Source           Source
+	// HistoryVersions is how many versions of an entity the online store keeps, at least 2; 0 is the newest only (layout LATEST).
+	HistoryVersions int
+	Source          Source
 	Sync             Sync
 
 	byName map[string]int

@@ -89,7 +89,7 @@ func ParseType(name string) (Type, bool) {
 // Status says what one value is. Its numbers are those of twofold.v1.ValueStatus.
 type Status uint8
 
-// The statuses. A fault is never a status.
+// The statuses. A fault is never a status, but where a partial answer was asked for.
 const (
 	// Present is a value that is there and fresh.
 	Present Status = iota + 1
@@ -99,11 +99,13 @@ const (
 	NotFound
 	// Expired is the value of a row that is older than the ttl allows.
 	Expired
+	// Unavailable is a value that could not be read: nothing is known of it. It occurs in partial answers only.
+	Unavailable
 )
 
 // String returns the status's name.
 func (s Status) String() string {
-	names := [...]string{"UNSPECIFIED", "PRESENT", "NULL", "NOT_FOUND", "EXPIRED"}
+	names := [...]string{"UNSPECIFIED", "PRESENT", "NULL", "NOT_FOUND", "EXPIRED", "UNAVAILABLE"}
 	if int(s) < len(names) {
 		return names[s]
 	}

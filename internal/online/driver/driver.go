@@ -2,7 +2,10 @@
 // internal/online calls. To add a backend, implement Driver and run internal/online/onlinetest against it.
 package driver
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // Entity names one entity: what kind it is and the stored form of its key (feature.AppendKey). Two entities are the
 // same if and only if both fields are equal.
@@ -16,8 +19,13 @@ type Entity struct {
 // Read asks for the rows of one entity.
 type Read struct {
 	Entity Entity
-	// Views are the names of the feature views wanted, distinct.
+	// Views are the names of the feature views wanted, distinct, all of the layout that History tells.
 	Views []string
+	// History is set where the store keeps several versions of the views' rows: rows that were written with Row.Versions > 0.
+	History bool
+	// AsOfMicros is the moment of a History read, microseconds since the Unix epoch, UTC: wanted is the newest version with event
+	// time ≤ AsOfMicros. math.MaxInt64 is the newest of all. Without History it is not looked at.
+	AsOfMicros int64
 }
 
 // Row is one row to write: an encoded StoredRow, canonical encoding (see proto/twofold/v1/stored_row.proto), of which
@@ -31,7 +39,40 @@ type Row struct {
 	// ExpireAtMillis is the wall-clock time, in milliseconds since the Unix epoch, from which the store may drop the row
 	// and before which it must not; 0 is never.
 	ExpireAtMillis int64
+	// Versions is how many versions of the row the store keeps, the newest by event time; 0 is layout LATEST, one row. The two layouts of
+	// a view do not see each other's rows.
+	Versions int
 }
+
+// PartialError is the error of a Read of which some were read: those with a nil error in Errs.
+type PartialError struct {
+	// Errs has one element for each of the reads; nil where its rows were read. At least one is not nil.
+	Errs []error
+}
+
+// Error says how many reads failed, and why the first of them did.
+func (e *PartialError) Error() string {
+	failed := 0
+	for _, err := range e.Errs {
+		if err != nil {
+			failed++
+		}
+	}
+	return fmt.Sprintf("%d of %d reads failed: %v", failed, len(e.Errs), e.First())
+}
+
+// First returns the first of the errors.
+func (e *PartialError) First() error {
+	for _, err := range e.Errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Unwrap returns the first of the errors, so that it has that one's kind.
+func (e *PartialError) Unwrap() error { return e.First() }
 
 // Outcome is what became of one written row.
 type Outcome uint8
@@ -53,12 +94,20 @@ const (
 type Driver interface {
 	// Read returns the stored rows: for reads[i], its views in order, appended one after the other, so that the result has as
 	// many elements as all reads have views. A row that is not stored is nil. Entities may occur any number of times. The whole call is
-	// one round trip where the store allows it. All or nothing: on error no rows are returned. The returned bytes are the caller's.
+	// one round trip where the store allows it. The returned bytes are the caller's, and reads and what they refer to are not looked
+	// at after Read has returned without an error; after an error they may be, so that their memory must not be used again.
+	//
+	// On error no rows are returned, unless it is a *PartialError: then some of the store could be read, rows has its full length, and
+	// the rows of the reads that failed are nil.
+	//
+	// A History read of a moment before the oldest version that is kept, where older ones may have been dropped, is an error of kind
+	// fault.Precondition, since what was true then is not known.
 	Read(ctx context.Context, reads []Read) ([][]byte, error)
 
 	// Write stores each row unless the stored row of its entity and view is newer. rows[i] is newer than the stored row if its
 	// (event time, created time) is greater; at equal times a row replaces a row, a tombstone replaces a row, and a
-	// row does not replace a tombstone. The decision and the write are one atomic step for each row, against every other writer in any process.
+	// row does not replace a tombstone. With Row.Versions, a row is compared with the stored version of the same event time
+	// only: it is Written where there is none, unless Row.Versions newer ones are kept already, which makes it Older. The decision and the write are one atomic step for each row, against every other writer in any process.
 	// Rows of one call are applied as if one after the other, so an entity and view may occur more than once.
 	//
 	// A row replaces the stored expiry of its own entity and view. A store that can expire only whole entities keeps an

@@ -21,8 +21,8 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ValueStatus says what one value of a column is. It is never used for a fault: a store that cannot be read is an
-// error of the call.
+// ValueStatus says what one value of a column is. A store that cannot be read is an error of the call and never one of these,
+// unless the request allowed a partial answer: then UNAVAILABLE, and nothing else, marks what could not be read.
 type ValueStatus int32
 
 const (
@@ -36,6 +36,9 @@ const (
 	ValueStatus_VALUE_STATUS_NOT_FOUND ValueStatus = 3
 	// There is a row, but it is older than the feature view's ttl (or the request's max_staleness) allows.
 	ValueStatus_VALUE_STATUS_EXPIRED ValueStatus = 4
+	// The row could not be read, so nothing is known of the value; ViewMetadata.fault says why. Sent only where the request has
+	// allow_partial.
+	ValueStatus_VALUE_STATUS_UNAVAILABLE ValueStatus = 5
 )
 
 // Enum value maps for ValueStatus.
@@ -46,6 +49,7 @@ var (
 		2: "VALUE_STATUS_NULL",
 		3: "VALUE_STATUS_NOT_FOUND",
 		4: "VALUE_STATUS_EXPIRED",
+		5: "VALUE_STATUS_UNAVAILABLE",
 	}
 	ValueStatus_value = map[string]int32{
 		"VALUE_STATUS_UNSPECIFIED": 0,
@@ -53,6 +57,7 @@ var (
 		"VALUE_STATUS_NULL":        2,
 		"VALUE_STATUS_NOT_FOUND":   3,
 		"VALUE_STATUS_EXPIRED":     4,
+		"VALUE_STATUS_UNAVAILABLE": 5,
 	}
 )
 
@@ -86,7 +91,7 @@ func (ValueStatus) EnumDescriptor() ([]byte, []int) {
 // Column is one named array of values, one value a row. All columns of a message have the same number of rows.
 //
 // A row whose status is not PRESENT holds the type's zero value (0, "", false or an empty list) at its place in the
-// array, so that row i is always element i.
+// array, so that row i is always element i. Only where a request has include_expired does an EXPIRED row hold its value.
 type Column struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the column: an entity key ("tail_number"), a feature ("weather:wind_speed"), or whatever name the caller
@@ -934,13 +939,14 @@ const file_twofold_v1_column_proto_rawDesc = "" +
 	"timestamps\x18\t \x01(\v2\x1a.twofold.v1.TimestampArrayH\x00R\n" +
 	"timestampsB\n" +
 	"\n" +
-	"\belements*\x92\x01\n" +
+	"\belements*\xb0\x01\n" +
 	"\vValueStatus\x12\x1c\n" +
 	"\x18VALUE_STATUS_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14VALUE_STATUS_PRESENT\x10\x01\x12\x15\n" +
 	"\x11VALUE_STATUS_NULL\x10\x02\x12\x1a\n" +
 	"\x16VALUE_STATUS_NOT_FOUND\x10\x03\x12\x18\n" +
-	"\x14VALUE_STATUS_EXPIRED\x10\x04B\xa1\x01\n" +
+	"\x14VALUE_STATUS_EXPIRED\x10\x04\x12\x1c\n" +
+	"\x18VALUE_STATUS_UNAVAILABLE\x10\x05B\xa1\x01\n" +
 	"\x0ecom.twofold.v1B\vColumnProtoP\x01Z9github.com/twofold-ml/twofold/gen/go/twofold/v1;twofoldv1\xa2\x02\x03TXX\xaa\x02\n" +
 	"Twofold.V1\xca\x02\n" +
 	"Twofold\\V1\xe2\x02\x16Twofold\\V1\\GPBMetadata\xea\x02\vTwofold::V1b\x06proto3"

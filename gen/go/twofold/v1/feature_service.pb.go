@@ -8,6 +8,7 @@ package twofoldv1
 
 import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -95,7 +96,17 @@ type GetOnlineFeaturesRequest struct {
 	OmitEntities bool `protobuf:"varint,6,opt,name=omit_entities,json=omitEntities,proto3" json:"omit_entities,omitempty"`
 	// Names feature columns by feature only ("wind_speed"), which is refused where two columns would share a name.
 	// Default: false, so that they are named "weather:wind_speed".
-	ShortNames    bool `protobuf:"varint,7,opt,name=short_names,json=shortNames,proto3" json:"short_names,omitempty"`
+	ShortNames bool `protobuf:"varint,7,opt,name=short_names,json=shortNames,proto3" json:"short_names,omitempty"`
+	// Returns the values of expired rows too, with the status EXPIRED. Default: false, so that an expired row has no values.
+	IncludeExpired bool `protobuf:"varint,8,opt,name=include_expired,json=includeExpired,proto3" json:"include_expired,omitempty"`
+	// Answers with what could be read where a part of the online store cannot be reached: the values of the other rows are
+	// UNAVAILABLE, and ViewMetadata.fault says why. Default: false, so that the call fails with UNAVAILABLE.
+	AllowPartial bool `protobuf:"varint,9,opt,name=allow_partial,json=allowPartial,proto3" json:"allow_partial,omitempty"`
+	// Asks for the features as they were at this instant: microseconds since the Unix epoch, UTC, not later than the server's clock. For each
+	// entity it is the newest row with event time ≤ as_of_micros, and freshness is decided by it. Every view of the request must have layout
+	// HISTORY, else FAILED_PRECONDITION; an entity whose kept versions are all later, while older ones have been dropped, fails
+	// the call with FAILED_PRECONDITION too, or is UNAVAILABLE with allow_partial, because what it was then is not known. Default: now.
+	AsOfMicros    *int64 `protobuf:"fixed64,10,opt,name=as_of_micros,json=asOfMicros,proto3,oneof" json:"as_of_micros,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -179,6 +190,27 @@ func (x *GetOnlineFeaturesRequest) GetShortNames() bool {
 	return false
 }
 
+func (x *GetOnlineFeaturesRequest) GetIncludeExpired() bool {
+	if x != nil {
+		return x.IncludeExpired
+	}
+	return false
+}
+
+func (x *GetOnlineFeaturesRequest) GetAllowPartial() bool {
+	if x != nil {
+		return x.AllowPartial
+	}
+	return false
+}
+
+func (x *GetOnlineFeaturesRequest) GetAsOfMicros() int64 {
+	if x != nil && x.AsOfMicros != nil {
+		return *x.AsOfMicros
+	}
+	return 0
+}
+
 // GetOnlineFeaturesResponse holds the features, column by column.
 type GetOnlineFeaturesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -253,7 +285,10 @@ type ViewMetadata struct {
 	// epoch, UTC; 0 where there is no row. An expired row has its event time.
 	EventTimesMicros []int64 `protobuf:"fixed64,2,rep,packed,name=event_times_micros,json=eventTimesMicros,proto3" json:"event_times_micros,omitempty"`
 	// The ttl that was applied to the view's rows (the view's, or max_staleness where tighter). Unset: for ever.
-	Ttl           *durationpb.Duration `protobuf:"bytes,3,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	Ttl *durationpb.Duration `protobuf:"bytes,3,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// Why some rows of the view are UNAVAILABLE: what the call would have failed with, RetryInfo included. Set only where the request has
+	// allow_partial and there are such rows.
+	Fault         *status.Status `protobuf:"bytes,4,opt,name=fault,proto3" json:"fault,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -309,6 +344,164 @@ func (x *ViewMetadata) GetTtl() *durationpb.Duration {
 	return nil
 }
 
+func (x *ViewMetadata) GetFault() *status.Status {
+	if x != nil {
+		return x.Fault
+	}
+	return nil
+}
+
+// StreamOnlineFeaturesRequest is one request of a stream.
+type StreamOnlineFeaturesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Comes back with the answer. Any number; the caller keeps them distinct. Default: 0.
+	RequestId uint64 `protobuf:"varint,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// What is asked, as in GetOnlineFeatures. Required.
+	Request       *GetOnlineFeaturesRequest `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamOnlineFeaturesRequest) Reset() {
+	*x = StreamOnlineFeaturesRequest{}
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamOnlineFeaturesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamOnlineFeaturesRequest) ProtoMessage() {}
+
+func (x *StreamOnlineFeaturesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamOnlineFeaturesRequest.ProtoReflect.Descriptor instead.
+func (*StreamOnlineFeaturesRequest) Descriptor() ([]byte, []int) {
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *StreamOnlineFeaturesRequest) GetRequestId() uint64 {
+	if x != nil {
+		return x.RequestId
+	}
+	return 0
+}
+
+func (x *StreamOnlineFeaturesRequest) GetRequest() *GetOnlineFeaturesRequest {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+// StreamOnlineFeaturesResponse is the answer to one request of a stream.
+type StreamOnlineFeaturesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// request_id of the request.
+	RequestId uint64 `protobuf:"varint,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// The answer.
+	//
+	// Types that are valid to be assigned to Result:
+	//
+	//	*StreamOnlineFeaturesResponse_Response
+	//	*StreamOnlineFeaturesResponse_Error
+	Result        isStreamOnlineFeaturesResponse_Result `protobuf_oneof:"result"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamOnlineFeaturesResponse) Reset() {
+	*x = StreamOnlineFeaturesResponse{}
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamOnlineFeaturesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamOnlineFeaturesResponse) ProtoMessage() {}
+
+func (x *StreamOnlineFeaturesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamOnlineFeaturesResponse.ProtoReflect.Descriptor instead.
+func (*StreamOnlineFeaturesResponse) Descriptor() ([]byte, []int) {
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *StreamOnlineFeaturesResponse) GetRequestId() uint64 {
+	if x != nil {
+		return x.RequestId
+	}
+	return 0
+}
+
+func (x *StreamOnlineFeaturesResponse) GetResult() isStreamOnlineFeaturesResponse_Result {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *StreamOnlineFeaturesResponse) GetResponse() *GetOnlineFeaturesResponse {
+	if x != nil {
+		if x, ok := x.Result.(*StreamOnlineFeaturesResponse_Response); ok {
+			return x.Response
+		}
+	}
+	return nil
+}
+
+func (x *StreamOnlineFeaturesResponse) GetError() *status.Status {
+	if x != nil {
+		if x, ok := x.Result.(*StreamOnlineFeaturesResponse_Error); ok {
+			return x.Error
+		}
+	}
+	return nil
+}
+
+type isStreamOnlineFeaturesResponse_Result interface {
+	isStreamOnlineFeaturesResponse_Result()
+}
+
+type StreamOnlineFeaturesResponse_Response struct {
+	// The features.
+	Response *GetOnlineFeaturesResponse `protobuf:"bytes,2,opt,name=response,proto3,oneof"`
+}
+
+type StreamOnlineFeaturesResponse_Error struct {
+	// Why there are none: the code, message and details that GetOnlineFeatures would have failed with.
+	Error *status.Status `protobuf:"bytes,3,opt,name=error,proto3,oneof"`
+}
+
+func (*StreamOnlineFeaturesResponse_Response) isStreamOnlineFeaturesResponse_Result() {}
+
+func (*StreamOnlineFeaturesResponse_Error) isStreamOnlineFeaturesResponse_Result() {}
+
 // GetHistoricalFeaturesRequest is one message of the client's side of the stream: the header first, then entity rows.
 type GetHistoricalFeaturesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -325,7 +518,7 @@ type GetHistoricalFeaturesRequest struct {
 
 func (x *GetHistoricalFeaturesRequest) Reset() {
 	*x = GetHistoricalFeaturesRequest{}
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[3]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -337,7 +530,7 @@ func (x *GetHistoricalFeaturesRequest) String() string {
 func (*GetHistoricalFeaturesRequest) ProtoMessage() {}
 
 func (x *GetHistoricalFeaturesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[3]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -350,7 +543,7 @@ func (x *GetHistoricalFeaturesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHistoricalFeaturesRequest.ProtoReflect.Descriptor instead.
 func (*GetHistoricalFeaturesRequest) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{3}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetHistoricalFeaturesRequest) GetMessage() isGetHistoricalFeaturesRequest_Message {
@@ -424,7 +617,7 @@ type HistoricalHeader struct {
 
 func (x *HistoricalHeader) Reset() {
 	*x = HistoricalHeader{}
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[4]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -436,7 +629,7 @@ func (x *HistoricalHeader) String() string {
 func (*HistoricalHeader) ProtoMessage() {}
 
 func (x *HistoricalHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[4]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -449,7 +642,7 @@ func (x *HistoricalHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoricalHeader.ProtoReflect.Descriptor instead.
 func (*HistoricalHeader) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{4}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *HistoricalHeader) GetFeatureService() string {
@@ -533,7 +726,7 @@ type EntityRows struct {
 
 func (x *EntityRows) Reset() {
 	*x = EntityRows{}
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[5]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -545,7 +738,7 @@ func (x *EntityRows) String() string {
 func (*EntityRows) ProtoMessage() {}
 
 func (x *EntityRows) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[5]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -558,7 +751,7 @@ func (x *EntityRows) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EntityRows.ProtoReflect.Descriptor instead.
 func (*EntityRows) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{5}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *EntityRows) GetRows() isEntityRows_Rows {
@@ -615,7 +808,7 @@ type ColumnBatch struct {
 
 func (x *ColumnBatch) Reset() {
 	*x = ColumnBatch{}
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[6]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -627,7 +820,7 @@ func (x *ColumnBatch) String() string {
 func (*ColumnBatch) ProtoMessage() {}
 
 func (x *ColumnBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[6]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -640,7 +833,7 @@ func (x *ColumnBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ColumnBatch.ProtoReflect.Descriptor instead.
 func (*ColumnBatch) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{6}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ColumnBatch) GetColumns() []*Column {
@@ -667,7 +860,7 @@ type GetHistoricalFeaturesResponse struct {
 
 func (x *GetHistoricalFeaturesResponse) Reset() {
 	*x = GetHistoricalFeaturesResponse{}
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[7]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -679,7 +872,7 @@ func (x *GetHistoricalFeaturesResponse) String() string {
 func (*GetHistoricalFeaturesResponse) ProtoMessage() {}
 
 func (x *GetHistoricalFeaturesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[7]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -692,7 +885,7 @@ func (x *GetHistoricalFeaturesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHistoricalFeaturesResponse.ProtoReflect.Descriptor instead.
 func (*GetHistoricalFeaturesResponse) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{7}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetHistoricalFeaturesResponse) GetMessage() isGetHistoricalFeaturesResponse_Message {
@@ -767,7 +960,7 @@ type HistoricalSchema struct {
 
 func (x *HistoricalSchema) Reset() {
 	*x = HistoricalSchema{}
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[8]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -779,7 +972,7 @@ func (x *HistoricalSchema) String() string {
 func (*HistoricalSchema) ProtoMessage() {}
 
 func (x *HistoricalSchema) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[8]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -792,7 +985,7 @@ func (x *HistoricalSchema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoricalSchema.ProtoReflect.Descriptor instead.
 func (*HistoricalSchema) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{8}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *HistoricalSchema) GetColumns() []*ColumnSchema {
@@ -822,7 +1015,7 @@ type ColumnSchema struct {
 
 func (x *ColumnSchema) Reset() {
 	*x = ColumnSchema{}
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[9]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -834,7 +1027,7 @@ func (x *ColumnSchema) String() string {
 func (*ColumnSchema) ProtoMessage() {}
 
 func (x *ColumnSchema) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[9]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -847,7 +1040,7 @@ func (x *ColumnSchema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ColumnSchema.ProtoReflect.Descriptor instead.
 func (*ColumnSchema) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{9}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ColumnSchema) GetName() string {
@@ -879,7 +1072,7 @@ type HistoricalBatch struct {
 
 func (x *HistoricalBatch) Reset() {
 	*x = HistoricalBatch{}
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[10]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -891,7 +1084,7 @@ func (x *HistoricalBatch) String() string {
 func (*HistoricalBatch) ProtoMessage() {}
 
 func (x *HistoricalBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[10]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -904,7 +1097,7 @@ func (x *HistoricalBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoricalBatch.ProtoReflect.Descriptor instead.
 func (*HistoricalBatch) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{10}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HistoricalBatch) GetColumns() *ColumnBatch {
@@ -945,7 +1138,7 @@ type HistoricalManifest struct {
 
 func (x *HistoricalManifest) Reset() {
 	*x = HistoricalManifest{}
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[11]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +1150,7 @@ func (x *HistoricalManifest) String() string {
 func (*HistoricalManifest) ProtoMessage() {}
 
 func (x *HistoricalManifest) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[11]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +1163,7 @@ func (x *HistoricalManifest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoricalManifest.ProtoReflect.Descriptor instead.
 func (*HistoricalManifest) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{11}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *HistoricalManifest) GetRowCount() uint64 {
@@ -1023,7 +1216,7 @@ type HistoricalViewManifest struct {
 
 func (x *HistoricalViewManifest) Reset() {
 	*x = HistoricalViewManifest{}
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[12]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1035,7 +1228,7 @@ func (x *HistoricalViewManifest) String() string {
 func (*HistoricalViewManifest) ProtoMessage() {}
 
 func (x *HistoricalViewManifest) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[12]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1048,7 +1241,7 @@ func (x *HistoricalViewManifest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoricalViewManifest.ProtoReflect.Descriptor instead.
 func (*HistoricalViewManifest) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{12}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *HistoricalViewManifest) GetName() string {
@@ -1108,7 +1301,7 @@ type SourceFile struct {
 
 func (x *SourceFile) Reset() {
 	*x = SourceFile{}
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[13]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1120,7 +1313,7 @@ func (x *SourceFile) String() string {
 func (*SourceFile) ProtoMessage() {}
 
 func (x *SourceFile) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[13]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1133,7 +1326,7 @@ func (x *SourceFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceFile.ProtoReflect.Descriptor instead.
 func (*SourceFile) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{13}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SourceFile) GetUrl() string {
@@ -1177,7 +1370,7 @@ type PushFeaturesRequest struct {
 
 func (x *PushFeaturesRequest) Reset() {
 	*x = PushFeaturesRequest{}
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[14]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1189,7 +1382,7 @@ func (x *PushFeaturesRequest) String() string {
 func (*PushFeaturesRequest) ProtoMessage() {}
 
 func (x *PushFeaturesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[14]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1202,7 +1395,7 @@ func (x *PushFeaturesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushFeaturesRequest.ProtoReflect.Descriptor instead.
 func (*PushFeaturesRequest) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{14}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PushFeaturesRequest) GetFeatureView() string {
@@ -1257,7 +1450,7 @@ type PushFeaturesResponse struct {
 
 func (x *PushFeaturesResponse) Reset() {
 	*x = PushFeaturesResponse{}
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[15]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1462,7 @@ func (x *PushFeaturesResponse) String() string {
 func (*PushFeaturesResponse) ProtoMessage() {}
 
 func (x *PushFeaturesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[15]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1475,7 @@ func (x *PushFeaturesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushFeaturesResponse.ProtoReflect.Descriptor instead.
 func (*PushFeaturesResponse) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{15}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PushFeaturesResponse) GetRowsWritten() uint64 {
@@ -1318,7 +1511,7 @@ var File_twofold_v1_feature_service_proto protoreflect.FileDescriptor
 const file_twofold_v1_feature_service_proto_rawDesc = "" +
 	"\n" +
 	" twofold/v1/feature_service.proto\x12\n" +
-	"twofold.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17twofold/v1/column.proto\x1a\x1btwofold/v1/value_type.proto\"\xcf\x02\n" +
+	"twofold.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\x1a\x17twofold/v1/column.proto\x1a\x1btwofold/v1/value_type.proto\"\xd5\x03\n" +
 	"\x18GetOnlineFeaturesRequest\x12'\n" +
 	"\x0ffeature_service\x18\x01 \x01(\tR\x0efeatureService\x12\x1a\n" +
 	"\bfeatures\x18\x02 \x03(\tR\bfeatures\x12.\n" +
@@ -1327,16 +1520,33 @@ const file_twofold_v1_feature_service_proto_rawDesc = "" +
 	"\x13include_event_times\x18\x05 \x01(\bR\x11includeEventTimes\x12#\n" +
 	"\romit_entities\x18\x06 \x01(\bR\fomitEntities\x12\x1f\n" +
 	"\vshort_names\x18\a \x01(\bR\n" +
-	"shortNames\"\x9b\x01\n" +
+	"shortNames\x12'\n" +
+	"\x0finclude_expired\x18\b \x01(\bR\x0eincludeExpired\x12#\n" +
+	"\rallow_partial\x18\t \x01(\bR\fallowPartial\x12%\n" +
+	"\fas_of_micros\x18\n" +
+	" \x01(\x10H\x00R\n" +
+	"asOfMicros\x88\x01\x01B\x0f\n" +
+	"\r_as_of_micros\"\x9b\x01\n" +
 	"\x19GetOnlineFeaturesResponse\x12,\n" +
 	"\acolumns\x18\x01 \x03(\v2\x12.twofold.v1.ColumnR\acolumns\x12.\n" +
 	"\x05views\x18\x02 \x03(\v2\x18.twofold.v1.ViewMetadataR\x05views\x12 \n" +
 	"\fas_of_micros\x18\x03 \x01(\x10R\n" +
-	"asOfMicros\"}\n" +
+	"asOfMicros\"\xa7\x01\n" +
 	"\fViewMetadata\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12,\n" +
 	"\x12event_times_micros\x18\x02 \x03(\x10R\x10eventTimesMicros\x12+\n" +
-	"\x03ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\"\xa3\x01\n" +
+	"\x03ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12(\n" +
+	"\x05fault\x18\x04 \x01(\v2\x12.google.rpc.StatusR\x05fault\"\x84\x01\n" +
+	"\x1bStreamOnlineFeaturesRequest\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\x04R\trequestId\x12F\n" +
+	"\arequest\x18\x02 \x01(\v2$.twofold.v1.GetOnlineFeaturesRequestB\x06\xbaH\x03\xc8\x01\x01R\arequest\"\xb8\x01\n" +
+	"\x1cStreamOnlineFeaturesResponse\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\x04R\trequestId\x12C\n" +
+	"\bresponse\x18\x02 \x01(\v2%.twofold.v1.GetOnlineFeaturesResponseH\x00R\bresponse\x12*\n" +
+	"\x05error\x18\x03 \x01(\v2\x12.google.rpc.StatusH\x00R\x05errorB\b\n" +
+	"\x06result\"\xa3\x01\n" +
 	"\x1cGetHistoricalFeaturesRequest\x126\n" +
 	"\x06header\x18\x01 \x01(\v2\x1c.twofold.v1.HistoricalHeaderH\x00R\x06header\x129\n" +
 	"\ventity_rows\x18\x02 \x01(\v2\x16.twofold.v1.EntityRowsH\x00R\n" +
@@ -1412,9 +1622,10 @@ const file_twofold_v1_feature_service_proto_rawDesc = "" +
 	"\x10HistoricalFormat\x12!\n" +
 	"\x1dHISTORICAL_FORMAT_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19HISTORICAL_FORMAT_COLUMNS\x10\x01\x12\x1f\n" +
-	"\x1bHISTORICAL_FORMAT_ARROW_IPC\x10\x022\xb7\x02\n" +
+	"\x1bHISTORICAL_FORMAT_ARROW_IPC\x10\x022\xa6\x03\n" +
 	"\x0eFeatureService\x12`\n" +
-	"\x11GetOnlineFeatures\x12$.twofold.v1.GetOnlineFeaturesRequest\x1a%.twofold.v1.GetOnlineFeaturesResponse\x12p\n" +
+	"\x11GetOnlineFeatures\x12$.twofold.v1.GetOnlineFeaturesRequest\x1a%.twofold.v1.GetOnlineFeaturesResponse\x12m\n" +
+	"\x14StreamOnlineFeatures\x12'.twofold.v1.StreamOnlineFeaturesRequest\x1a(.twofold.v1.StreamOnlineFeaturesResponse(\x010\x01\x12p\n" +
 	"\x15GetHistoricalFeatures\x12(.twofold.v1.GetHistoricalFeaturesRequest\x1a).twofold.v1.GetHistoricalFeaturesResponse(\x010\x01\x12Q\n" +
 	"\fPushFeatures\x12\x1f.twofold.v1.PushFeaturesRequest\x1a .twofold.v1.PushFeaturesResponseB\xa9\x01\n" +
 	"\x0ecom.twofold.v1B\x13FeatureServiceProtoP\x01Z9github.com/twofold-ml/twofold/gen/go/twofold/v1;twofoldv1\xa2\x02\x03TXX\xaa\x02\n" +
@@ -1434,61 +1645,70 @@ func file_twofold_v1_feature_service_proto_rawDescGZIP() []byte {
 }
 
 var file_twofold_v1_feature_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_twofold_v1_feature_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_twofold_v1_feature_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_twofold_v1_feature_service_proto_goTypes = []any{
 	(HistoricalFormat)(0),                 // 0: twofold.v1.HistoricalFormat
 	(*GetOnlineFeaturesRequest)(nil),      // 1: twofold.v1.GetOnlineFeaturesRequest
 	(*GetOnlineFeaturesResponse)(nil),     // 2: twofold.v1.GetOnlineFeaturesResponse
 	(*ViewMetadata)(nil),                  // 3: twofold.v1.ViewMetadata
-	(*GetHistoricalFeaturesRequest)(nil),  // 4: twofold.v1.GetHistoricalFeaturesRequest
-	(*HistoricalHeader)(nil),              // 5: twofold.v1.HistoricalHeader
-	(*EntityRows)(nil),                    // 6: twofold.v1.EntityRows
-	(*ColumnBatch)(nil),                   // 7: twofold.v1.ColumnBatch
-	(*GetHistoricalFeaturesResponse)(nil), // 8: twofold.v1.GetHistoricalFeaturesResponse
-	(*HistoricalSchema)(nil),              // 9: twofold.v1.HistoricalSchema
-	(*ColumnSchema)(nil),                  // 10: twofold.v1.ColumnSchema
-	(*HistoricalBatch)(nil),               // 11: twofold.v1.HistoricalBatch
-	(*HistoricalManifest)(nil),            // 12: twofold.v1.HistoricalManifest
-	(*HistoricalViewManifest)(nil),        // 13: twofold.v1.HistoricalViewManifest
-	(*SourceFile)(nil),                    // 14: twofold.v1.SourceFile
-	(*PushFeaturesRequest)(nil),           // 15: twofold.v1.PushFeaturesRequest
-	(*PushFeaturesResponse)(nil),          // 16: twofold.v1.PushFeaturesResponse
-	(*Column)(nil),                        // 17: twofold.v1.Column
-	(*durationpb.Duration)(nil),           // 18: google.protobuf.Duration
-	(ValueType)(0),                        // 19: twofold.v1.ValueType
+	(*StreamOnlineFeaturesRequest)(nil),   // 4: twofold.v1.StreamOnlineFeaturesRequest
+	(*StreamOnlineFeaturesResponse)(nil),  // 5: twofold.v1.StreamOnlineFeaturesResponse
+	(*GetHistoricalFeaturesRequest)(nil),  // 6: twofold.v1.GetHistoricalFeaturesRequest
+	(*HistoricalHeader)(nil),              // 7: twofold.v1.HistoricalHeader
+	(*EntityRows)(nil),                    // 8: twofold.v1.EntityRows
+	(*ColumnBatch)(nil),                   // 9: twofold.v1.ColumnBatch
+	(*GetHistoricalFeaturesResponse)(nil), // 10: twofold.v1.GetHistoricalFeaturesResponse
+	(*HistoricalSchema)(nil),              // 11: twofold.v1.HistoricalSchema
+	(*ColumnSchema)(nil),                  // 12: twofold.v1.ColumnSchema
+	(*HistoricalBatch)(nil),               // 13: twofold.v1.HistoricalBatch
+	(*HistoricalManifest)(nil),            // 14: twofold.v1.HistoricalManifest
+	(*HistoricalViewManifest)(nil),        // 15: twofold.v1.HistoricalViewManifest
+	(*SourceFile)(nil),                    // 16: twofold.v1.SourceFile
+	(*PushFeaturesRequest)(nil),           // 17: twofold.v1.PushFeaturesRequest
+	(*PushFeaturesResponse)(nil),          // 18: twofold.v1.PushFeaturesResponse
+	(*Column)(nil),                        // 19: twofold.v1.Column
+	(*durationpb.Duration)(nil),           // 20: google.protobuf.Duration
+	(*status.Status)(nil),                 // 21: google.rpc.Status
+	(ValueType)(0),                        // 22: twofold.v1.ValueType
 }
 var file_twofold_v1_feature_service_proto_depIdxs = []int32{
-	17, // 0: twofold.v1.GetOnlineFeaturesRequest.entities:type_name -> twofold.v1.Column
-	18, // 1: twofold.v1.GetOnlineFeaturesRequest.max_staleness:type_name -> google.protobuf.Duration
-	17, // 2: twofold.v1.GetOnlineFeaturesResponse.columns:type_name -> twofold.v1.Column
+	19, // 0: twofold.v1.GetOnlineFeaturesRequest.entities:type_name -> twofold.v1.Column
+	20, // 1: twofold.v1.GetOnlineFeaturesRequest.max_staleness:type_name -> google.protobuf.Duration
+	19, // 2: twofold.v1.GetOnlineFeaturesResponse.columns:type_name -> twofold.v1.Column
 	3,  // 3: twofold.v1.GetOnlineFeaturesResponse.views:type_name -> twofold.v1.ViewMetadata
-	18, // 4: twofold.v1.ViewMetadata.ttl:type_name -> google.protobuf.Duration
-	5,  // 5: twofold.v1.GetHistoricalFeaturesRequest.header:type_name -> twofold.v1.HistoricalHeader
-	6,  // 6: twofold.v1.GetHistoricalFeaturesRequest.entity_rows:type_name -> twofold.v1.EntityRows
-	0,  // 7: twofold.v1.HistoricalHeader.format:type_name -> twofold.v1.HistoricalFormat
-	18, // 8: twofold.v1.HistoricalHeader.max_staleness:type_name -> google.protobuf.Duration
-	7,  // 9: twofold.v1.EntityRows.columns:type_name -> twofold.v1.ColumnBatch
-	17, // 10: twofold.v1.ColumnBatch.columns:type_name -> twofold.v1.Column
-	9,  // 11: twofold.v1.GetHistoricalFeaturesResponse.schema:type_name -> twofold.v1.HistoricalSchema
-	11, // 12: twofold.v1.GetHistoricalFeaturesResponse.batch:type_name -> twofold.v1.HistoricalBatch
-	12, // 13: twofold.v1.GetHistoricalFeaturesResponse.manifest:type_name -> twofold.v1.HistoricalManifest
-	10, // 14: twofold.v1.HistoricalSchema.columns:type_name -> twofold.v1.ColumnSchema
-	19, // 15: twofold.v1.ColumnSchema.type:type_name -> twofold.v1.ValueType
-	7,  // 16: twofold.v1.HistoricalBatch.columns:type_name -> twofold.v1.ColumnBatch
-	13, // 17: twofold.v1.HistoricalManifest.views:type_name -> twofold.v1.HistoricalViewManifest
-	14, // 18: twofold.v1.HistoricalViewManifest.files:type_name -> twofold.v1.SourceFile
-	17, // 19: twofold.v1.PushFeaturesRequest.columns:type_name -> twofold.v1.Column
-	1,  // 20: twofold.v1.FeatureService.GetOnlineFeatures:input_type -> twofold.v1.GetOnlineFeaturesRequest
-	4,  // 21: twofold.v1.FeatureService.GetHistoricalFeatures:input_type -> twofold.v1.GetHistoricalFeaturesRequest
-	15, // 22: twofold.v1.FeatureService.PushFeatures:input_type -> twofold.v1.PushFeaturesRequest
-	2,  // 23: twofold.v1.FeatureService.GetOnlineFeatures:output_type -> twofold.v1.GetOnlineFeaturesResponse
-	8,  // 24: twofold.v1.FeatureService.GetHistoricalFeatures:output_type -> twofold.v1.GetHistoricalFeaturesResponse
-	16, // 25: twofold.v1.FeatureService.PushFeatures:output_type -> twofold.v1.PushFeaturesResponse
-	23, // [23:26] is the sub-list for method output_type
-	20, // [20:23] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	20, // 4: twofold.v1.ViewMetadata.ttl:type_name -> google.protobuf.Duration
+	21, // 5: twofold.v1.ViewMetadata.fault:type_name -> google.rpc.Status
+	1,  // 6: twofold.v1.StreamOnlineFeaturesRequest.request:type_name -> twofold.v1.GetOnlineFeaturesRequest
+	2,  // 7: twofold.v1.StreamOnlineFeaturesResponse.response:type_name -> twofold.v1.GetOnlineFeaturesResponse
+	21, // 8: twofold.v1.StreamOnlineFeaturesResponse.error:type_name -> google.rpc.Status
+	7,  // 9: twofold.v1.GetHistoricalFeaturesRequest.header:type_name -> twofold.v1.HistoricalHeader
+	8,  // 10: twofold.v1.GetHistoricalFeaturesRequest.entity_rows:type_name -> twofold.v1.EntityRows
+	0,  // 11: twofold.v1.HistoricalHeader.format:type_name -> twofold.v1.HistoricalFormat
+	20, // 12: twofold.v1.HistoricalHeader.max_staleness:type_name -> google.protobuf.Duration
+	9,  // 13: twofold.v1.EntityRows.columns:type_name -> twofold.v1.ColumnBatch
+	19, // 14: twofold.v1.ColumnBatch.columns:type_name -> twofold.v1.Column
+	11, // 15: twofold.v1.GetHistoricalFeaturesResponse.schema:type_name -> twofold.v1.HistoricalSchema
+	13, // 16: twofold.v1.GetHistoricalFeaturesResponse.batch:type_name -> twofold.v1.HistoricalBatch
+	14, // 17: twofold.v1.GetHistoricalFeaturesResponse.manifest:type_name -> twofold.v1.HistoricalManifest
+	12, // 18: twofold.v1.HistoricalSchema.columns:type_name -> twofold.v1.ColumnSchema
+	22, // 19: twofold.v1.ColumnSchema.type:type_name -> twofold.v1.ValueType
+	9,  // 20: twofold.v1.HistoricalBatch.columns:type_name -> twofold.v1.ColumnBatch
+	15, // 21: twofold.v1.HistoricalManifest.views:type_name -> twofold.v1.HistoricalViewManifest
+	16, // 22: twofold.v1.HistoricalViewManifest.files:type_name -> twofold.v1.SourceFile
+	19, // 23: twofold.v1.PushFeaturesRequest.columns:type_name -> twofold.v1.Column
+	1,  // 24: twofold.v1.FeatureService.GetOnlineFeatures:input_type -> twofold.v1.GetOnlineFeaturesRequest
+	4,  // 25: twofold.v1.FeatureService.StreamOnlineFeatures:input_type -> twofold.v1.StreamOnlineFeaturesRequest
+	6,  // 26: twofold.v1.FeatureService.GetHistoricalFeatures:input_type -> twofold.v1.GetHistoricalFeaturesRequest
+	17, // 27: twofold.v1.FeatureService.PushFeatures:input_type -> twofold.v1.PushFeaturesRequest
+	2,  // 28: twofold.v1.FeatureService.GetOnlineFeatures:output_type -> twofold.v1.GetOnlineFeaturesResponse
+	5,  // 29: twofold.v1.FeatureService.StreamOnlineFeatures:output_type -> twofold.v1.StreamOnlineFeaturesResponse
+	10, // 30: twofold.v1.FeatureService.GetHistoricalFeatures:output_type -> twofold.v1.GetHistoricalFeaturesResponse
+	18, // 31: twofold.v1.FeatureService.PushFeatures:output_type -> twofold.v1.PushFeaturesResponse
+	28, // [28:32] is the sub-list for method output_type
+	24, // [24:28] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_twofold_v1_feature_service_proto_init() }
@@ -1498,15 +1718,20 @@ func file_twofold_v1_feature_service_proto_init() {
 	}
 	file_twofold_v1_column_proto_init()
 	file_twofold_v1_value_type_proto_init()
-	file_twofold_v1_feature_service_proto_msgTypes[3].OneofWrappers = []any{
+	file_twofold_v1_feature_service_proto_msgTypes[0].OneofWrappers = []any{}
+	file_twofold_v1_feature_service_proto_msgTypes[4].OneofWrappers = []any{
+		(*StreamOnlineFeaturesResponse_Response)(nil),
+		(*StreamOnlineFeaturesResponse_Error)(nil),
+	}
+	file_twofold_v1_feature_service_proto_msgTypes[5].OneofWrappers = []any{
 		(*GetHistoricalFeaturesRequest_Header)(nil),
 		(*GetHistoricalFeaturesRequest_EntityRows)(nil),
 	}
-	file_twofold_v1_feature_service_proto_msgTypes[5].OneofWrappers = []any{
+	file_twofold_v1_feature_service_proto_msgTypes[7].OneofWrappers = []any{
 		(*EntityRows_Columns)(nil),
 		(*EntityRows_ArrowIpc)(nil),
 	}
-	file_twofold_v1_feature_service_proto_msgTypes[7].OneofWrappers = []any{
+	file_twofold_v1_feature_service_proto_msgTypes[9].OneofWrappers = []any{
 		(*GetHistoricalFeaturesResponse_Schema)(nil),
 		(*GetHistoricalFeaturesResponse_Batch)(nil),
 		(*GetHistoricalFeaturesResponse_Manifest)(nil),
@@ -1517,7 +1742,7 @@ func file_twofold_v1_feature_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_twofold_v1_feature_service_proto_rawDesc), len(file_twofold_v1_feature_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

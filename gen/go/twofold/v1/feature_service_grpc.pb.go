@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	FeatureService_GetOnlineFeatures_FullMethodName     = "/twofold.v1.FeatureService/GetOnlineFeatures"
+	FeatureService_StreamOnlineFeatures_FullMethodName  = "/twofold.v1.FeatureService/StreamOnlineFeatures"
 	FeatureService_GetHistoricalFeatures_FullMethodName = "/twofold.v1.FeatureService/GetHistoricalFeatures"
 	FeatureService_PushFeatures_FullMethodName          = "/twofold.v1.FeatureService/PushFeatures"
 )
@@ -38,6 +39,10 @@ type FeatureServiceClient interface {
 	// Returns the freshest features of the given entities from the online store. A view that the syncer should have filled and has
 	// not, or whose rows the store has lost, is answered with UNAVAILABLE, because nobody could tell its rows from missing ones.
 	GetOnlineFeatures(ctx context.Context, in *GetOnlineFeaturesRequest, opts ...grpc.CallOption) (*GetOnlineFeaturesResponse, error)
+	// Answers many requests on one stream, for callers that rank thousands of candidates: any number of requests may be in flight, each
+	// is answered once, under its own id, in whatever order they are ready. A request that fails is answered with its error and the
+	// stream goes on. The stream ends when the client has closed its side and every request is answered.
+	StreamOnlineFeatures(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamOnlineFeaturesRequest, StreamOnlineFeaturesResponse], error)
 	// Joins features to entity rows as they stood at each row's own time. The client sends a header, then chunks of
 	// entity rows, and closes its side; the server answers with a schema, then batches in the order of the entity rows, then one
 	// manifest. A stream that ended without the manifest is not complete.
@@ -66,9 +71,22 @@ func (c *featureServiceClient) GetOnlineFeatures(ctx context.Context, in *GetOnl
 	return out, nil
 }
 
+func (c *featureServiceClient) StreamOnlineFeatures(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamOnlineFeaturesRequest, StreamOnlineFeaturesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &FeatureService_ServiceDesc.Streams[0], FeatureService_StreamOnlineFeatures_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamOnlineFeaturesRequest, StreamOnlineFeaturesResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type FeatureService_StreamOnlineFeaturesClient = grpc.BidiStreamingClient[StreamOnlineFeaturesRequest, StreamOnlineFeaturesResponse]
+
 func (c *featureServiceClient) GetHistoricalFeatures(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[GetHistoricalFeaturesRequest, GetHistoricalFeaturesResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &FeatureService_ServiceDesc.Streams[0], FeatureService_GetHistoricalFeatures_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &FeatureService_ServiceDesc.Streams[1], FeatureService_GetHistoricalFeatures_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -103,6 +121,10 @@ type FeatureServiceServer interface {
 	// Returns the freshest features of the given entities from the online store. A view that the syncer should have filled and has
 	// not, or whose rows the store has lost, is answered with UNAVAILABLE, because nobody could tell its rows from missing ones.
 	GetOnlineFeatures(context.Context, *GetOnlineFeaturesRequest) (*GetOnlineFeaturesResponse, error)
+	// Answers many requests on one stream, for callers that rank thousands of candidates: any number of requests may be in flight, each
+	// is answered once, under its own id, in whatever order they are ready. A request that fails is answered with its error and the
+	// stream goes on. The stream ends when the client has closed its side and every request is answered.
+	StreamOnlineFeatures(grpc.BidiStreamingServer[StreamOnlineFeaturesRequest, StreamOnlineFeaturesResponse]) error
 	// Joins features to entity rows as they stood at each row's own time. The client sends a header, then chunks of
 	// entity rows, and closes its side; the server answers with a schema, then batches in the order of the entity rows, then one
 	// manifest. A stream that ended without the manifest is not complete.
@@ -123,6 +145,9 @@ type UnimplementedFeatureServiceServer struct{}
 
 func (UnimplementedFeatureServiceServer) GetOnlineFeatures(context.Context, *GetOnlineFeaturesRequest) (*GetOnlineFeaturesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetOnlineFeatures not implemented")
+}
+func (UnimplementedFeatureServiceServer) StreamOnlineFeatures(grpc.BidiStreamingServer[StreamOnlineFeaturesRequest, StreamOnlineFeaturesResponse]) error {
+	return status.Error(codes.Unimplemented, "method StreamOnlineFeatures not implemented")
 }
 func (UnimplementedFeatureServiceServer) GetHistoricalFeatures(grpc.BidiStreamingServer[GetHistoricalFeaturesRequest, GetHistoricalFeaturesResponse]) error {
 	return status.Error(codes.Unimplemented, "method GetHistoricalFeatures not implemented")
@@ -169,6 +194,13 @@ func _FeatureService_GetOnlineFeatures_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _FeatureService_StreamOnlineFeatures_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(FeatureServiceServer).StreamOnlineFeatures(&grpc.GenericServerStream[StreamOnlineFeaturesRequest, StreamOnlineFeaturesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type FeatureService_StreamOnlineFeaturesServer = grpc.BidiStreamingServer[StreamOnlineFeaturesRequest, StreamOnlineFeaturesResponse]
+
 func _FeatureService_GetHistoricalFeatures_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(FeatureServiceServer).GetHistoricalFeatures(&grpc.GenericServerStream[GetHistoricalFeaturesRequest, GetHistoricalFeaturesResponse]{ServerStream: stream})
 }
@@ -211,6 +243,12 @@ var FeatureService_ServiceDesc = grpc.ServiceDesc{
 		},
 	},
 	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "StreamOnlineFeatures",
+			Handler:       _FeatureService_StreamOnlineFeatures_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
 		{
 			StreamName:    "GetHistoricalFeatures",
 			Handler:       _FeatureService_GetHistoricalFeatures_Handler,
