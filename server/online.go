@@ -20,7 +20,8 @@ func (s *Server) GetOnlineFeatures(ctx context.Context, req *twofoldv1.GetOnline
 	if err != nil {
 		return nil, err
 	}
-	selection, err := s.catalog.online(feature.SelectionQuery{
+	c := s.catalog.Load()
+	selection, err := c.online(feature.SelectionQuery{
 		Service: req.GetFeatureService(), Features: req.GetFeatures(), OnlineOnly: true, ShortNames: req.GetShortNames(),
 	})
 	if err != nil {
@@ -30,11 +31,11 @@ func (s *Server) GetOnlineFeatures(ctx context.Context, req *twofoldv1.GetOnline
 	if err != nil {
 		return nil, err
 	}
-	if err := s.unsynced.check(ctx, selection); err != nil {
+	if err := c.unsynced.check(ctx, selection); err != nil {
 		return nil, err
 	}
 	asOf := feature.AsOf(s.o.Now().UnixMicro())
-	result, err := s.o.Online.Read(ctx, selection.plan, keys, asOf, maxStaleness)
+	result, err := s.o.Online.Read(ctx, selection.plan, keys, online.ReadOptions{AsOf: asOf, MaxStaleness: maxStaleness})
 	if err != nil {
 		return nil, err
 	}

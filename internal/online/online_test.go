@@ -135,7 +135,7 @@ func TestOneReadForAWholeRequest(t *testing.T) {
 	require.EqualValues(t, 2, spy.putMetas.Load(), "a schema is registered once")
 
 	p := plan(t, []string{"b:y", "a:x", "b:x"}, a, b)
-	got, err := s.Read(t.Context(), p, []*feature.Column{ids(25)}, feature.AsOf(time.Now().UnixMicro()), 0)
+	got, err := s.Read(t.Context(), p, []*feature.Column{ids(25)}, online.ReadOptions{AsOf: feature.AsOf(time.Now().UnixMicro())})
 	require.NoError(t, err)
 	for _, c := range got.Columns {
 		require.Equal(t, ids(25).Int64s, c.Int64s)
@@ -156,7 +156,7 @@ func TestDriverErrorsPassWithTheirKind(t *testing.T) {
 				}
 				return nil
 			}
-			_, readErr := s.Read(t.Context(), plan(t, []string{"v:x"}, v), []*feature.Column{ids(1)}, 0, 0)
+			_, readErr := s.Read(t.Context(), plan(t, []string{"v:x"}, v), []*feature.Column{ids(1)}, online.ReadOptions{})
 			_, writeErr := s.Write(t.Context(), rowsOf(aView("new_"+strings.ToLower(call)+kind.String()[:1], "x"), 1))
 			_, getErr := s.GetMeta(t.Context(), []string{"a"})
 			putErr := s.PutMeta(t.Context(), "a", nil)
@@ -207,14 +207,14 @@ func TestSchemaThatIsNotStored(t *testing.T) {
 	p := plan(t, []string{"v:x"}, aView("v", "x"))
 	fingerprint := foreign(t, spy.Driver, "v", 0, false)
 	for range 2 {
-		_, err := s.Read(t.Context(), p, []*feature.Column{ids(1)}, 0, 0)
+		_, err := s.Read(t.Context(), p, []*feature.Column{ids(1)}, online.ReadOptions{})
 		require.Equal(t, fault.Corrupt, fault.KindOf(err))
 		for _, part := range []string{`view "v"`, `user "0"`, fmt.Sprintf("%016x", fingerprint), "twofold sync"} {
 			require.ErrorContains(t, err, part)
 		}
 	}
 	foreign(t, spy.Driver, "v", 0, true) // once it is there, it is found
-	_, err := s.Read(t.Context(), p, []*feature.Column{ids(1)}, 0, 0)
+	_, err := s.Read(t.Context(), p, []*feature.Column{ids(1)}, online.ReadOptions{})
 	require.NoError(t, err)
 }
 
@@ -225,7 +225,7 @@ func TestDamagedRowIsNamed(t *testing.T) {
 	require.NoError(t, err)
 	_, err = spy.Driver.Write(t.Context(), []driver.Row{{Entity: driver.Entity{Name: "user", Key: []byte("1")}, View: "v", Value: row[:len(row)-1]}})
 	require.NoError(t, err)
-	_, err = s.Read(t.Context(), plan(t, []string{"v:x"}, v), []*feature.Column{ids(2)}, 0, 0)
+	_, err = s.Read(t.Context(), plan(t, []string{"v:x"}, v), []*feature.Column{ids(2)}, online.ReadOptions{})
 	require.Equal(t, fault.Corrupt, fault.KindOf(err))
 	require.ErrorContains(t, err, `view "v", entity user "1"`)
 }
@@ -236,7 +236,7 @@ func TestSchemaIsLoadedOnce(t *testing.T) {
 	foreign(t, spy.Driver, "v", 0, true)
 	spy.hold, spy.waiting = make(chan struct{}), make(chan struct{}, 1)
 	read := func(ctx context.Context) error {
-		got, err := s.Read(ctx, plan(t, []string{"v:x"}, aView("v", "x")), []*feature.Column{ids(1)}, 0, 0)
+		got, err := s.Read(ctx, plan(t, []string{"v:x"}, aView("v", "x")), []*feature.Column{ids(1)}, online.ReadOptions{})
 		if err == nil && !got.Columns[0].IsPresent(0) {
 			err = errors.New("the value is not there")
 		}
@@ -266,7 +266,7 @@ func TestNullKeysAskNothing(t *testing.T) {
 	s, spy := newStore(t)
 	keys := feature.NewColumn(feature.Int64, 1)
 	keys.AppendMissing(feature.Null)
-	got, err := s.Read(t.Context(), plan(t, []string{"v:x"}, aView("v", "x")), []*feature.Column{keys}, 0, 0)
+	got, err := s.Read(t.Context(), plan(t, []string{"v:x"}, aView("v", "x")), []*feature.Column{keys}, online.ReadOptions{})
 	require.NoError(t, err)
 	require.Equal(t, []feature.Status{feature.NotFound}, got.Columns[0].Status)
 	require.Zero(t, spy.reads.Load())
@@ -294,7 +294,7 @@ func TestEntitiesWithEqualKeys(t *testing.T) {
 	for _, item := range []int64{1, 1, 2} {
 		keys[1].AppendInt64(item)
 	}
-	got, err := s.Read(t.Context(), p, keys, feature.AsOf(time.Now().UnixMicro()), 0)
+	got, err := s.Read(t.Context(), p, keys, online.ReadOptions{AsOf: feature.AsOf(time.Now().UnixMicro())})
 	require.NoError(t, err)
 	require.Equal(t, []int64{0, 1, 2}, got.Columns[0].Int64s)
 	require.Equal(t, []int64{11, 11, 12}, got.Columns[1].Int64s)
@@ -323,7 +323,7 @@ func TestSchemaOfAnotherName(t *testing.T) {
 	fingerprint := foreign(t, spy.Driver, "v", 0, true)
 	swapped := &storedrow.Schema{Features: []storedrow.Feature{{Name: "x", Type: feature.Int64}, {Name: "older", Type: feature.Int64}}}
 	require.NoError(t, s.PutMeta(t.Context(), fmt.Sprintf("schema/v/%016x", fingerprint), swapped.AppendProto(nil)))
-	_, err := s.Read(t.Context(), plan(t, []string{"v:x"}, aView("v", "x")), []*feature.Column{ids(1)}, 0, 0)
+	_, err := s.Read(t.Context(), plan(t, []string{"v:x"}, aView("v", "x")), []*feature.Column{ids(1)}, online.ReadOptions{})
 	require.Equal(t, fault.Corrupt, fault.KindOf(err))
 	require.ErrorContains(t, err, fmt.Sprintf("%016x", swapped.Fingerprint()))
 }
@@ -385,7 +385,7 @@ func BenchmarkRead(b *testing.B) {
 	keys := []*feature.Column{ids(100)}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := s.Read(b.Context(), p, keys, 0, 0); err != nil {
+		if _, err := s.Read(b.Context(), p, keys, online.ReadOptions{}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
-	"github.com/twofold-ml/twofold/internal/online/driver"
 	"github.com/twofold-ml/twofold/internal/storedrow"
 )
 
@@ -14,14 +13,18 @@ import (
 type Plan struct {
 	selection *feature.Selection
 	groups    []group
-	views     []planView // as in selection.Views
+	views     []planView     // as in selection.Views
+	types     []feature.Type // of selection.Columns
+	scratches sync.Pool      // *scratch
+	results   sync.Pool      // *Result
 }
 
-// group is the views of one entity, which are read together.
+// group is the views of one entity and one layout, which are read together.
 type group struct {
-	entity *feature.Entity
-	keys   []int    // indices in selection.KeyNames
-	views  []string // names, in the order of the group
+	entity  *feature.Entity
+	history bool
+	keys    []int    // indices in selection.KeyNames
+	views   []string // names, in the order of the group
 }
 
 // planView is one view of a plan.
@@ -38,14 +41,19 @@ type planView struct {
 
 // NewPlan compiles a selection. A selected feature that is not online is an error of kind fault.Precondition.
 func NewPlan(selection *feature.Selection) (*Plan, error) {
-	p := &Plan{selection: selection, views: make([]planView, len(selection.Views))}
-	groupOf := map[*feature.Entity]int{}
+	p := &Plan{selection: selection, views: make([]planView, len(selection.Views)), types: make([]feature.Type, len(selection.Columns))}
+	type kind struct {
+		entity  *feature.Entity
+		history bool
+	}
+	groupOf := map[kind]int{}
 	for i, sv := range selection.Views {
-		g, ok := groupOf[sv.View.Entity]
+		k := kind{sv.View.Entity, sv.View.HistoryVersions > 0}
+		g, ok := groupOf[k]
 		if !ok {
 			g = len(p.groups)
-			groupOf[sv.View.Entity] = g
-			p.groups = append(p.groups, group{entity: sv.View.Entity, keys: sv.Keys})
+			groupOf[k] = g
+			p.groups = append(p.groups, group{entity: k.entity, history: k.history, keys: sv.Keys})
 		}
 		v := &p.views[i]
 		v.view, v.group, v.position = sv.View, g, len(p.groups[g].views)
@@ -55,7 +63,9 @@ func NewPlan(selection *feature.Selection) (*Plan, error) {
 		}
 	}
 	for c, column := range selection.Columns {
-		p.views[column.View].columns[column.Position] = c
+		v := &p.views[column.View]
+		v.columns[column.Position] = c
+		p.types[c] = v.wanted[column.Position].Type
 	}
 	return p, nil
 }
@@ -100,51 +110,3 @@ func (p *Plan) check(keys []*feature.Column) (rows int, err error) {
 	return keys[0].Len(), nil
 }
 
-// request is what one call of Read asks of the driver.
-type request struct {
-	reads []driver.Read
-	// first is, for each group and row, the place in the answer of the row's first view; −1 where a key is null.
-	first [][]int
-	rows  int // elements of the answer
-}
-
-// request lists the reads of a call. An entity that occurs several times is read once.
-func (p *Plan) request(keys []*feature.Column, rows int) request {
-	r := request{reads: make([]driver.Read, 0, rows*len(p.groups)), first: make([][]int, len(p.groups))}
-	own := make([]*feature.Column, 0, len(keys))
-	var arena []byte
-	for g := range p.groups {
-		group := &p.groups[g]
-		own = own[:0]
-		for _, k := range group.keys {
-			own = append(own, keys[k])
-		}
-		r.first[g] = make([]int, rows)
-		var seen map[string]int
-		if rows > 1 {
-			seen = make(map[string]int, rows)
-		}
-		for row := range rows {
-			start := len(arena)
-			var ok bool
-			if arena, ok = feature.AppendKey(arena, own, row); !ok {
-				arena = arena[:start]
-				r.first[g][row] = -1
-				continue
-			}
-			key := arena[start:len(arena):len(arena)]
-			if place, ok := seen[string(key)]; ok {
-				arena = arena[:start]
-				r.first[g][row] = place
-				continue
-			}
-			if seen != nil {
-				seen[string(key)] = r.rows
-			}
-			r.first[g][row] = r.rows
-			r.reads = append(r.reads, driver.Read{Entity: driver.Entity{Name: group.entity.Name, Key: key}, Views: group.views})
-			r.rows += len(group.views)
-		}
-	}
-	return r
-}

@@ -7,8 +7,23 @@ import (
 
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
+	"github.com/twofold-ml/twofold/internal/online/driver"
 	"github.com/twofold-ml/twofold/internal/storedrow"
 )
+
+// ReadOptions are what a read asks for beside features and entities.
+type ReadOptions struct {
+	// AsOf is the moment that decides freshness.
+	AsOf feature.AsOf
+	// Past asks for the newest rows as of AsOf and not for the newest of all, which only views with versions can answer.
+	Past bool
+	// MaxStaleness tightens the ttl of every view; 0 does not.
+	MaxStaleness feature.TTL
+	// IncludeExpired returns the values of expired rows, with the status Expired. A null of such a row stays Null.
+	IncludeExpired bool
+	// AllowPartial answers what can be read where some rows cannot be: their values are Unavailable.
+	AllowPartial bool
+}
 
 // Result is the answer to a Read. Row i belongs to row i of the keys.
 type Result struct {
@@ -19,15 +34,23 @@ type Result struct {
 	EventTimes [][]int64
 	// TTLs has the ttl that was applied for each of Selection.Views: its own, tightened by the request's.
 	TTLs []feature.TTL
+	// Faults has, for each of Selection.Views, why the first of its Unavailable rows could not be read; nil where all could.
+	Faults []error
+
+	plan *Plan
+	room int
+	dst  []*feature.Column // of one view
 }
 
 // Read returns the selected features of the entities that keys name: one column for each of Selection.KeyNames, one row an
 // entity, any number of times. It is one call of the driver, whatever the number of views and entities.
 //
-// A value is Expired where its row's event time is further before asOf than the view's ttl and maxStaleness (0: no further
-// limit) allow. It is NotFound where there is no row, the entity was deleted, or a key is null. Everything else that keeps a value from being
-// read is an error, never a status.
-func (s *Store) Read(ctx context.Context, p *Plan, keys []*feature.Column, asOf feature.AsOf, maxStaleness feature.TTL) (*Result, error) {
+// A value is Expired where its row's event time is further before o.AsOf than the view's ttl and o.MaxStaleness allow.
+// It is NotFound where there is no row, the entity was deleted, or a key is null. Everything else that keeps a value from being
+// read is an error, never a status; with o.AllowPartial it is Unavailable, unless nothing at all could be read.
+//
+// A caller that is done with the result may give its memory back with Release.
+func (s *Store) Read(ctx context.Context, p *Plan, keys []*feature.Column, o ReadOptions) (*Result, error) {
 	if err := live(ctx, "read features"); err != nil {
 		return nil, err
 	}
@@ -35,54 +58,155 @@ func (s *Store) Read(ctx context.Context, p *Plan, keys []*feature.Column, asOf 
 	if err != nil {
 		return nil, err
 	}
-	result := p.newResult(rows, maxStaleness)
+	history := int64(newest)
+	if o.Past {
+		if err := p.checkPast(); err != nil {
+			return nil, err
+		}
+		history = int64(o.AsOf)
+	}
+	result := p.newResult(rows, o.MaxStaleness)
 	if rows == 0 {
 		return result, nil
 	}
-	request := p.request(keys, rows)
-	var stored [][]byte
-	if len(request.reads) > 0 {
-		if stored, err = s.driver.Read(ctx, request.reads); err != nil {
-			return nil, err
-		}
+	request := p.takeScratch()
+	request.fill(p, keys, rows, history)
+	answer, err := s.ask(ctx, request, o.AllowPartial)
+	if err != nil {
+		return nil, err // the driver may still look at the request
 	}
-	if len(stored) != request.rows {
-		return nil, fault.New(fault.Internal, "the online store answered %d rows where %d were asked for", len(stored), request.rows)
+	if err := s.decode(ctx, p, keys, o, request, answer, result); err != nil {
+		return nil, err
 	}
-	for i := range p.views {
-		if err := live(ctx, "read features"); err != nil {
-			return nil, err
-		}
-		r := viewReader{store: s, view: &p.views[i], ttl: result.TTLs[i], asOf: asOf, events: result.EventTimes[i]}
-		for _, c := range r.view.columns {
-			r.dst = append(r.dst, result.Columns[c])
-		}
-		for row, first := range request.first[r.view.group] {
-			if first < 0 {
-				r.missing(feature.NotFound)
-			} else if err := r.append(ctx, row, stored[first+r.view.position]); err != nil {
-				return nil, p.atEntity(err, r.view, keys, row)
-			}
-		}
-	}
+	p.giveBack(request)
 	return result, nil
 }
 
+// answer is what the driver answered: the rows, and why some reads failed, nil where none did.
+type answer struct {
+	rows [][]byte
+	errs []error
+}
+
+// ask calls the driver.
+func (s *Store) ask(ctx context.Context, r *scratch, allowPartial bool) (answer, error) {
+	if len(r.reads) == 0 {
+		return answer{}, nil
+	}
+	rows, err := s.driver.Read(ctx, r.reads)
+	var a answer
+	if err != nil {
+		partial, ok := errors.AsType[*driver.PartialError](err)
+		if !ok || !allowPartial || len(partial.Errs) != len(r.reads) {
+			return answer{}, err
+		}
+		a.errs = partial.Errs
+	}
+	if len(rows) != r.values {
+		return answer{}, fault.New(fault.Internal, "the online store answered %d rows where %d were asked for", len(rows), r.values)
+	}
+	a.rows = rows
+	return a, nil
+}
+
+// decode appends every row to the columns of the result.
+func (s *Store) decode(ctx context.Context, p *Plan, keys []*feature.Column, o ReadOptions, request *scratch, a answer, result *Result) error {
+	rows := len(result.EventTimes[0])
+	unread, first := 0, error(nil)
+	for i := range p.views {
+		if err := live(ctx, "read features"); err != nil {
+			return err
+		}
+		v := &p.views[i]
+		r := viewReader{store: s, view: v, ttl: result.TTLs[i], asOf: o.AsOf, includeExpired: o.IncludeExpired, events: result.EventTimes[i], dst: result.dst[:0]}
+		for _, c := range v.columns {
+			r.dst = append(r.dst, result.Columns[c])
+		}
+		for row, at := range request.readOf[v.group*rows : (v.group+1)*rows] {
+			if at < 0 {
+				r.missing(feature.NotFound)
+				continue
+			}
+			err := error(nil)
+			if a.errs != nil {
+				err = a.errs[at]
+			}
+			if err == nil {
+				if err = r.append(ctx, row, a.rows[int(request.first[at])+v.position]); err == nil {
+					continue
+				}
+				err = p.atEntity(err, v, keys, row)
+			}
+			if !o.AllowPartial || ctx.Err() != nil {
+				return err
+			}
+			r.unavailable(row)
+			if unread++; first == nil {
+				first = err
+			}
+			if result.Faults[i] == nil {
+				result.Faults[i] = err
+			}
+		}
+		result.dst = r.dst
+	}
+	if unread == rows*len(p.views) {
+		return first
+	}
+	return nil
+}
+
+// newResult returns an empty result, in the memory of an earlier one where there is one that is large enough.
 func (p *Plan) newResult(rows int, maxStaleness feature.TTL) *Result {
-	r := &Result{
-		Columns:    make([]*feature.Column, len(p.selection.Columns)),
-		EventTimes: make([][]int64, len(p.views)),
-		TTLs:       make([]feature.TTL, len(p.views)),
+	r, ok := p.results.Get().(*Result)
+	if !ok || r.room < rows {
+		r = &Result{
+			Columns: feature.NewColumns(p.types, rows), EventTimes: make([][]int64, len(p.views)), TTLs: make([]feature.TTL, len(p.views)),
+			Faults: make([]error, len(p.views)), plan: p, room: rows,
+		}
+		events := make([]int64, rows*len(p.views))
+		for i := range r.EventTimes {
+			r.EventTimes[i] = events[i*rows : (i+1)*rows : (i+1)*rows]
+		}
+	} else {
+		r.reset(rows)
 	}
 	for i := range p.views {
-		v := &p.views[i]
-		for f, c := range v.columns {
-			r.Columns[c] = feature.NewColumn(v.wanted[f].Type, rows)
-		}
-		r.EventTimes[i] = make([]int64, rows)
-		r.TTLs[i] = v.view.TTL.Tighten(maxStaleness)
+		r.TTLs[i] = p.views[i].view.TTL.Tighten(maxStaleness)
 	}
 	return r
+}
+
+func (r *Result) reset(rows int) {
+	for _, c := range r.Columns {
+		c.Reset()
+	}
+	for i := range r.EventTimes {
+		r.EventTimes[i] = r.EventTimes[i][:rows]
+		clear(r.EventTimes[i])
+	}
+	clear(r.Faults)
+}
+
+// maxKeptValues is the largest result whose memory is kept for the next request, in values; one with long strings or lists may be larger.
+const maxKeptValues = 1 << 18
+
+// Release gives the result's memory back: neither it nor its columns may be used any more.
+func (r *Result) Release() {
+	if r.room*(len(r.Columns)+1) <= maxKeptValues {
+		r.plan.results.Put(r)
+	}
+}
+
+// checkPast refuses views that cannot tell how their rows were at an earlier moment.
+func (p *Plan) checkPast() error {
+	for i := range p.views {
+		if v := p.views[i].view; v.HistoryVersions == 0 {
+			return fault.New(fault.Precondition, "view %q keeps the newest row of an entity only, so it cannot be asked for an earlier moment (as_of_micros); "+
+				"define it with layout: HISTORY and sync it, or use GetHistoricalFeatures", v.Name)
+		}
+	}
+	return nil
 }
 
 // atEntity says which view and entity an error is about.
@@ -98,12 +222,13 @@ func (p *Plan) atEntity(err error, v *planView, keys []*feature.Column, row int)
 
 // viewReader appends the rows of one view to its columns.
 type viewReader struct {
-	store  *Store
-	view   *planView
-	ttl    feature.TTL
-	asOf   feature.AsOf
-	dst    []*feature.Column
-	events []int64
+	store          *Store
+	view           *planView
+	ttl            feature.TTL
+	asOf           feature.AsOf
+	includeExpired bool
+	dst            []*feature.Column
+	events         []int64
 
 	fingerprint uint64 // of projection
 	projection  *storedrow.Projection
@@ -129,7 +254,8 @@ func (r *viewReader) append(ctx context.Context, row int, stored []byte) error {
 		return nil
 	}
 	r.events[row] = int64(h.EventTime)
-	if r.ttl.Expired(h.EventTime, r.asOf) {
+	expired := r.ttl.Expired(h.EventTime, r.asOf)
+	if expired && !r.includeExpired {
 		r.missing(feature.Expired)
 		return nil
 	}
@@ -139,7 +265,31 @@ func (r *viewReader) append(ctx context.Context, row int, stored []byte) error {
 		}
 		r.fingerprint = h.Fingerprint
 	}
-	return r.projection.Append(stored, r.dst)
+	if err := r.projection.Append(stored, r.dst); err != nil {
+		return err
+	}
+	if expired {
+		r.markExpired(row)
+	}
+	return nil
+}
+
+// markExpired gives the values of a row that is there the status Expired.
+func (r *viewReader) markExpired(row int) {
+	for _, c := range r.dst {
+		if c.Status[row] == feature.Present {
+			c.Status[row] = feature.Expired
+		}
+	}
+}
+
+// unavailable makes the row, which may have been appended in part, one that could not be read.
+func (r *viewReader) unavailable(row int) {
+	r.events[row] = 0
+	for _, c := range r.dst {
+		c.Truncate(row)
+		c.AppendMissing(feature.Unavailable)
+	}
 }
 
 // errNoSchema is the cause of an error about a row whose schema is not stored.

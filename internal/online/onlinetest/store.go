@@ -101,7 +101,7 @@ func plan(t *testing.T, r *feature.Registry, features ...string) *online.Plan {
 
 func get(t *testing.T, s *online.Store, p *online.Plan, maxStaleness time.Duration, keys ...*feature.Column) *online.Result {
 	t.Helper()
-	r, err := s.Read(t.Context(), p, keys, feature.AsOf(now.UnixMicro()), feature.TTLOf(maxStaleness))
+	r, err := s.Read(t.Context(), p, keys, online.ReadOptions{AsOf: feature.AsOf(now.UnixMicro()), MaxStaleness: feature.TTLOf(maxStaleness)})
 	require.NoError(t, err)
 	return r
 }
@@ -210,7 +210,7 @@ func testFreshness(t *testing.T, s *online.Store) {
 	require.Equal(t, slices.Repeat([]feature.Status{feature.Present}, 6), got.Columns[1].Status)
 	require.Equal(t, []feature.TTL{feature.TTLOf(day), 0}, got.TTLs)
 
-	later, err := s.Read(t.Context(), p, []*feature.Column{users}, feature.AsOf(now.UnixMicro()+1), 0)
+	later, err := s.Read(t.Context(), p, []*feature.Column{users}, online.ReadOptions{AsOf: feature.AsOf(now.UnixMicro()+1)})
 	require.NoError(t, err)
 	require.Equal(t, []feature.Status{feature.Present, feature.Expired, feature.Expired, feature.Present, feature.Expired, feature.NotFound}, later.Columns[0].Status)
 	require.Zero(t, later.Columns[0].Int64s[1], "an expired value is not given away")
@@ -316,7 +316,7 @@ func testInvalidKeys(t *testing.T, s *online.Store) {
 	r := define([]*feature.Entity{route}, v)
 	p := plan(t, r, "v:x")
 	for _, keys := range [][]*feature.Column{nil, {texts("a")}, {texts("a"), int64s(1)}, {texts("a"), texts("b", "c")}} {
-		_, err := s.Read(t.Context(), p, keys, 0, 0)
+		_, err := s.Read(t.Context(), p, keys, online.ReadOptions{})
 		require.Equal(t, fault.Invalid, fault.KindOf(err), "%v", err)
 	}
 	selection, err := r.Select(feature.SelectionQuery{Features: []string{"v:off"}})
@@ -348,7 +348,7 @@ func testChangedDefinitions(t *testing.T, s *online.Store) {
 	}
 
 	refused := plan(t, define([]*feature.Entity{user}, view("v", user, 0, live("b", feature.Int64))), "v:b")
-	_, err := s.Read(t.Context(), refused, []*feature.Column{int64s(1)}, 0, 0)
+	_, err := s.Read(t.Context(), refused, []*feature.Column{int64s(1)}, online.ReadOptions{})
 	require.Equal(t, fault.Precondition, fault.KindOf(err))
 	for _, part := range []string{`"v:b"`, "STRING", "INT64", `"1"`} {
 		require.ErrorContains(t, err, part)
@@ -361,7 +361,7 @@ func testUnknownSchema(t *testing.T, s *online.Store) {
 	schema := storedSchemaName(old)
 	require.NoError(t, s.PutMeta(t.Context(), schema, []byte("damaged")))
 	p := plan(t, define([]*feature.Entity{user}, view("v", user, 0, live("a", feature.Int64), live("b", feature.Int64))), "v:a")
-	_, err := s.Read(t.Context(), p, []*feature.Column{int64s(42)}, 0, 0)
+	_, err := s.Read(t.Context(), p, []*feature.Column{int64s(42)}, online.ReadOptions{})
 	require.Equal(t, fault.Corrupt, fault.KindOf(err), "%v", err)
 	for _, part := range []string{`"v"`, "user", `"42"`, schema[len(schema)-16:]} {
 		require.ErrorContains(t, err, part)
@@ -376,7 +376,7 @@ func testStoreCancelled(t *testing.T, s *online.Store) {
 	p := plan(t, define([]*feature.Entity{user}, v), "v:x")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := s.Read(ctx, p, []*feature.Column{int64s(1)}, 0, 0)
+	_, err := s.Read(ctx, p, []*feature.Column{int64s(1)}, online.ReadOptions{})
 	require.ErrorIs(t, err, context.Canceled)
 	_, err = s.Write(ctx, online.Rows{View: v, Keys: []*feature.Column{int64s(1)}, EventTimes: ago(0), Features: []*feature.Column{int64s(1)}})
 	require.ErrorIs(t, err, context.Canceled)
