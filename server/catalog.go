@@ -14,12 +14,13 @@ import (
 const selectionCacheSize = 1024
 
 // catalog is one set of definitions and everything that depends on it alone, worked out once: when definitions change,
-// a new catalog takes its place as a whole.
+// a new catalog takes its place as a whole (see Server.Reload). A call loads it once and goes by it from beginning to end.
 type catalog struct {
 	definitions *definition.Set
 	registry    *feature.Registry
 	selections  *lru.Cache[string, *onlineSelection]
 	metrics     *metrics
+	unsynced    *unsyncedViews
 }
 
 // onlineSelection is a resolved selection with its plan for the online store.
@@ -32,12 +33,19 @@ type onlineSelection struct {
 	counters []*viewCounters
 }
 
-func newCatalog(definitions *definition.Set, m *metrics) (*catalog, error) {
+// newCatalog returns the catalog of definitions that take the place of previous, which is nil for the first.
+func newCatalog(definitions *definition.Set, m *metrics, store *online.Store, previous *catalog) (*catalog, error) {
 	selections, err := lru.New[string, *onlineSelection](selectionCacheSize)
 	if err != nil {
 		return nil, err
 	}
-	return &catalog{definitions: definitions, registry: definitions.Registry, selections: selections, metrics: m}, nil
+	c := &catalog{definitions: definitions, registry: definitions.Registry, selections: selections, metrics: m}
+	if previous == nil {
+		c.unsynced = newUnsyncedViews(c.registry, store, nil)
+	} else {
+		c.unsynced = newUnsyncedViews(c.registry, store, previous.unsynced)
+	}
+	return c, nil
 }
 
 // online returns the resolved form of an online selection.

@@ -48,6 +48,7 @@ func (s *Server) GetHistoricalFeatures(stream historicalStream) error {
 // historicalCall is one stream: receive, then join, then send.
 type historicalCall struct {
 	server    *Server
+	catalog   *catalog
 	stream    historicalStream
 	header    *twofoldv1.HistoricalHeader
 	selection *feature.Selection
@@ -79,13 +80,14 @@ func (s *Server) startHistorical(stream historicalStream) (*historicalCall, erro
 	if err != nil {
 		return nil, err
 	}
-	selection, err := s.catalog.registry.Select(feature.SelectionQuery{
+	c := s.catalog.Load()
+	selection, err := c.registry.Select(feature.SelectionQuery{
 		Service: header.GetFeatureService(), Features: header.GetFeatures(), ShortNames: header.GetShortNames(),
 	})
 	if err != nil {
 		return nil, err
 	}
-	call := &historicalCall{server: s, stream: stream, header: header, selection: selection, maxAge: maxAge, input: pit.NewEntityRows(selection.KeyNames)}
+	call := &historicalCall{server: s, catalog: c, stream: stream, header: header, selection: selection, maxAge: maxAge, input: pit.NewEntityRows(selection.KeyNames)}
 	if header.GetIncludeEventTimes() {
 		for _, view := range selection.Views {
 			call.timeNames = append(call.timeNames, view.View.Name+":"+defaultTimeColumn)
@@ -297,7 +299,7 @@ func (c *historicalCall) featureSchema() (names []string, types []feature.Type) 
 }
 
 func (c *historicalCall) manifest() *twofoldv1.HistoricalManifest {
-	m := &twofoldv1.HistoricalManifest{RowCount: uint64(c.input.Len()), DefinitionsHash: c.server.catalog.registry.Hash()}
+	m := &twofoldv1.HistoricalManifest{RowCount: uint64(c.input.Len()), DefinitionsHash: c.catalog.registry.Hash()}
 	for v, view := range c.selection.Views {
 		stats := c.joined.Stats(v)
 		vm := &twofoldv1.HistoricalViewManifest{

@@ -21,7 +21,7 @@ func (s *Server) PushFeatures(ctx context.Context, req *twofoldv1.PushFeaturesRe
 	if err := s.validate(req); err != nil {
 		return nil, err
 	}
-	view, err := s.catalog.registry.View(req.GetFeatureView())
+	view, err := s.catalog.Load().registry.View(req.GetFeatureView())
 	if err != nil {
 		return nil, err
 	}

@@ -69,5 +69,5 @@ func (s *Server) ping(ctx context.Context) error {
 	if err := s.o.Online.Ping(ctx); err != nil {
 		return err
 	}
-	return s.unsynced.refresh(ctx)
+	return s.catalog.Load().unsynced.refresh(ctx)
 }

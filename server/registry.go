@@ -12,6 +12,7 @@ import (
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
+	"github.com/twofold-ml/twofold/internal/offline"
 	"github.com/twofold-ml/twofold/internal/storedrow"
 	"github.com/twofold-ml/twofold/internal/wire"
 )
@@ -24,7 +25,8 @@ func (s *Server) ListEntities(_ context.Context, req *twofoldv1.ListEntitiesRequ
 	if err := s.validate(req); err != nil {
 		return nil, err
 	}
-	items, next, err := page(s.catalog.definitions.Proto.GetEntities(), req)
+	c := s.catalog.Load()
+	items, next, err := page(c, c.definitions.Proto.GetEntities(), req)
 	return &twofoldv1.ListEntitiesResponse{Entities: items, NextPageToken: next}, err
 }
 
@@ -33,7 +35,8 @@ func (s *Server) ListFeatureViews(_ context.Context, req *twofoldv1.ListFeatureV
 	if err := s.validate(req); err != nil {
 		return nil, err
 	}
-	items, next, err := page(s.catalog.definitions.Proto.GetFeatureViews(), req)
+	c := s.catalog.Load()
+	items, next, err := page(c, c.definitions.Proto.GetFeatureViews(), req)
 	return &twofoldv1.ListFeatureViewsResponse{FeatureViews: items, NextPageToken: next}, err
 }
 
@@ -42,7 +45,8 @@ func (s *Server) ListFeatureServices(_ context.Context, req *twofoldv1.ListFeatu
 	if err := s.validate(req); err != nil {
 		return nil, err
 	}
-	items, next, err := page(s.catalog.definitions.Proto.GetFeatureServices(), req)
+	c := s.catalog.Load()
+	items, next, err := page(c, c.definitions.Proto.GetFeatureServices(), req)
 	return &twofoldv1.ListFeatureServicesResponse{FeatureServices: items, NextPageToken: next}, err
 }
 
@@ -51,11 +55,15 @@ type pageRequest interface {
 	GetPageToken() string
 }
 
-// page returns the items of one page and the token of the next, empty on the last.
-func page[T any](items []T, req pageRequest) ([]T, string, error) {
-	from, err := parsePageToken(req.GetPageToken())
-	if err != nil || from > len(items) {
+// page returns the items of one page of a catalog's list and the token of the next, empty on the last.
+func page[T any](c *catalog, items []T, req pageRequest) ([]T, string, error) {
+	from, hash, err := parsePageToken(req.GetPageToken())
+	same := hash == c.registry.Hash()
+	if err != nil || (same && from > len(items)) {
 		return nil, "", fault.InvalidField("page_token", "is not a token of this list; send the next_page_token of the page before, unchanged")
+	}
+	if from > 0 && !same {
+		return nil, "", fault.InvalidField("page_token", "the definitions have changed since the page before, so that this one would not follow it; list again from the first page")
 	}
 	size := int(req.GetPageSize())
 	if size == 0 {
@@ -65,19 +73,24 @@ func page[T any](items []T, req pageRequest) ([]T, string, error) {
 	if to == len(items) {
 		return items[from:to], "", nil
 	}
-	return items[from:to], base64.RawURLEncoding.EncodeToString([]byte(strconv.Itoa(to))), nil
+	return items[from:to], base64.RawURLEncoding.EncodeToString([]byte(strconv.Itoa(to) + " " + c.registry.Hash())), nil
 }
 
-func parsePageToken(token string) (int, error) {
+// parsePageToken returns where the page begins, and the hash of the definitions that the token is for.
+func parsePageToken(token string) (from int, hash string, err error) {
 	if token == "" {
-		return 0, nil
+		return 0, "", nil
 	}
 	text, err := base64.RawURLEncoding.DecodeString(token)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
-	n, err := strconv.ParseUint(string(text), 10, 31)
-	return int(n), err
+	number, hash, ok := strings.Cut(string(text), " ")
+	if !ok {
+		return 0, "", strconv.ErrSyntax
+	}
+	n, err := strconv.ParseUint(number, 10, 31)
+	return int(n), hash, err
 }
 
 // Explain implements twofold.v1.RegistryService.
@@ -85,11 +98,12 @@ func (s *Server) Explain(_ context.Context, req *twofoldv1.ExplainRequest) (*two
 	if err := s.validate(req); err != nil {
 		return nil, err
 	}
+	e := explainer{s.catalog.Load(), s.o.Offline}
 	switch subject := req.GetSubject().(type) {
 	case *twofoldv1.ExplainRequest_Entity:
-		return s.explainEntity(subject.Entity)
+		return e.entity(subject.Entity)
 	case *twofoldv1.ExplainRequest_FeatureView:
-		view, err := s.catalog.registry.View(subject.FeatureView)
+		view, err := e.catalog.registry.View(subject.FeatureView)
 		if err != nil {
 			return nil, err
 		}
@@ -97,27 +111,33 @@ func (s *Server) Explain(_ context.Context, req *twofoldv1.ExplainRequest) (*two
 		for i := range refs {
 			refs[i] = feature.Ref{View: view, Index: i}
 		}
-		return s.explainFeatures("Feature view "+view.Name, refs)
+		return e.features("Feature view "+view.Name, refs)
 	default:
-		service, err := s.catalog.registry.Service(req.GetFeatureService())
+		service, err := e.catalog.registry.Service(req.GetFeatureService())
 		if err != nil {
 			return nil, err
 		}
-		return s.explainFeatures("Feature service "+service.Name, service.Features)
+		return e.features("Feature service "+service.Name, service.Features)
 	}
 }
 
-func (s *Server) explainEntity(name string) (*twofoldv1.ExplainResponse, error) {
-	entity, err := s.catalog.registry.Entity(name)
+// explainer explains what one catalog defines.
+type explainer struct {
+	catalog *catalog
+	offline *offline.Store
+}
+
+func (e explainer) entity(name string) (*twofoldv1.ExplainResponse, error) {
+	entity, err := e.catalog.registry.Entity(name)
 	if err != nil {
 		return nil, err
 	}
-	resp := &twofoldv1.ExplainResponse{Entities: []*twofoldv1.Entity{s.entityDefinition(entity)}}
+	resp := &twofoldv1.ExplainResponse{Entities: []*twofoldv1.Entity{e.catalog.entityDefinition(entity)}}
 	var text strings.Builder
 	fmt.Fprintf(&text, "Entity %s. A request names it by %s.\n", name, keyList(entity))
-	for _, view := range s.catalog.registry.Views() {
+	for _, view := range e.catalog.registry.Views() {
 		if view.Entity == entity {
-			explained, err := s.explainView(view, &text)
+			explained, err := e.view(view, &text)
 			if err != nil {
 				return nil, err
 			}
@@ -128,8 +148,8 @@ func (s *Server) explainEntity(name string) (*twofoldv1.ExplainResponse, error) 
 	return resp, nil
 }
 
-// explainFeatures explains a list of features and all that reading them takes.
-func (s *Server) explainFeatures(title string, refs []feature.Ref) (*twofoldv1.ExplainResponse, error) {
+// features explains a list of features and all that reading them takes.
+func (e explainer) features(title string, refs []feature.Ref) (*twofoldv1.ExplainResponse, error) {
 	resp := &twofoldv1.ExplainResponse{}
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s: %d features.\n", title, len(refs))
@@ -139,12 +159,12 @@ func (s *Server) explainFeatures(title string, refs []feature.Ref) (*twofoldv1.E
 		resp.Features = append(resp.Features, &twofoldv1.ExplainedFeature{Name: ref.Name(), Type: wire.TypeToProto(f.Type), Online: f.Online})
 		if entity := ref.View.Entity; !seenEntities[entity] {
 			seenEntities[entity] = true
-			resp.Entities = append(resp.Entities, s.entityDefinition(entity))
+			resp.Entities = append(resp.Entities, e.catalog.entityDefinition(entity))
 			fmt.Fprintf(&text, "A request names entity %s by %s.\n", entity.Name, keyList(entity))
 		}
 		if !seenViews[ref.View] {
 			seenViews[ref.View] = true
-			explained, err := s.explainView(ref.View, &text)
+			explained, err := e.view(ref.View, &text)
 			if err != nil {
 				return nil, err
 			}
@@ -155,13 +175,13 @@ func (s *Server) explainFeatures(title string, refs []feature.Ref) (*twofoldv1.E
 	return resp, nil
 }
 
-func (s *Server) explainView(view *feature.View, text *strings.Builder) (*twofoldv1.ExplainedView, error) {
-	url, err := s.o.Offline.Resolve(view.Source.Path)
+func (e explainer) view(view *feature.View, text *strings.Builder) (*twofoldv1.ExplainedView, error) {
+	url, err := e.offline.Resolve(view.Source.Path)
 	if err != nil {
 		return nil, err
 	}
 	explained := &twofoldv1.ExplainedView{
-		Definition: s.viewDefinition(view), ExpiredRetention: durationpb.New(view.ExpiredRetention), SourceUrl: url,
+		Definition: e.catalog.viewDefinition(view), ExpiredRetention: durationpb.New(view.ExpiredRetention), SourceUrl: url,
 		SchemaFingerprint: fmt.Sprintf("%016x", storedrow.SchemaOf(view).Fingerprint()),
 	}
 	fresh := "its rows never expire"
@@ -186,8 +206,8 @@ func keyList(e *feature.Entity) string {
 }
 
 // entityDefinition returns an entity as it was defined.
-func (s *Server) entityDefinition(e *feature.Entity) *twofoldv1.Entity {
-	for _, d := range s.catalog.definitions.Proto.GetEntities() {
+func (c *catalog) entityDefinition(e *feature.Entity) *twofoldv1.Entity {
+	for _, d := range c.definitions.Proto.GetEntities() {
 		if d.GetName() == e.Name {
 			return d
 		}
@@ -196,8 +216,8 @@ func (s *Server) entityDefinition(e *feature.Entity) *twofoldv1.Entity {
 }
 
 // viewDefinition returns a feature view as it was defined.
-func (s *Server) viewDefinition(v *feature.View) *twofoldv1.FeatureView {
-	for _, d := range s.catalog.definitions.Proto.GetFeatureViews() {
+func (c *catalog) viewDefinition(v *feature.View) *twofoldv1.FeatureView {
+	for _, d := range c.definitions.Proto.GetFeatureViews() {
 		if d.GetName() == v.Name {
 			return d
 		}

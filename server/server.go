@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,7 +28,7 @@ import (
 
 // Options is what a Server is made of.
 type Options struct {
-	// Definitions are the features to serve. Required.
+	// Definitions are the features to serve at first; Server.Reload replaces them. Required.
 	Definitions *definition.Set
 	// Online is the store behind GetOnlineFeatures and PushFeatures. Required. The caller closes it, after Serve.
 	Online *online.Store
@@ -84,12 +85,12 @@ type Server struct {
 	twofoldv1.UnimplementedRegistryServiceServer
 
 	o         Options
-	catalog   *catalog
+	catalog   atomic.Pointer[catalog]
 	validator protovalidate.Validator
 	metrics   *metrics
 	health    *health.Server
 	ready     atomic.Pointer[readiness]
-	unsynced  *unsyncedViews
+	reloading sync.Mutex // held while a new catalog is made ready
 }
 
 // New returns a server of these definitions and stores.
@@ -103,11 +104,12 @@ func New(o Options) (*Server, error) {
 		return nil, fmt.Errorf("server: request validator: %w", err)
 	}
 	m := newMetrics(o.Metrics)
-	catalog, err := newCatalog(o.Definitions, m)
+	catalog, err := newCatalog(o.Definitions, m, o.Online, nil)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, catalog: catalog, validator: validator, metrics: m, health: health.NewServer(), unsynced: newUnsyncedViews(catalog, o.Online)}
+	s := &Server{o: o, validator: validator, metrics: m, health: health.NewServer()}
+	s.catalog.Store(catalog)
 	s.setReady(errors.New("starting"))
 	return s, nil
 }

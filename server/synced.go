@@ -3,10 +3,13 @@ package server
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/twofold-ml/twofold/internal/fault"
+	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/internal/online"
 )
 
@@ -16,17 +19,40 @@ type unsyncedViews struct {
 	store   *online.Store
 	all     []string
 	current atomic.Pointer[map[string]bool]
+
+	mu sync.Mutex
+	// brought are the views that came with a reload and have not been synced since. The server is ready without them: one new view must
+	// not take the others out of service.
+	brought map[string]bool
 }
 
-// newUnsyncedViews takes every view that is synced for unsynced, until the store is asked.
-func newUnsyncedViews(c *catalog, store *online.Store) *unsyncedViews {
-	u := &unsyncedViews{store: store}
-	for _, view := range c.registry.Views() {
+// newUnsyncedViews goes on from what is known of the views of previous, nil for none. Every other view that is synced is taken for
+// unsynced, until the store is asked.
+func newUnsyncedViews(registry *feature.Registry, store *online.Store, previous *unsyncedViews) *unsyncedViews {
+	u := &unsyncedViews{store: store, brought: map[string]bool{}}
+	for _, view := range registry.Views() {
 		if view.IsSynced() {
 			u.all = append(u.all, view.Name)
 		}
 	}
-	u.set(u.all)
+	if previous == nil {
+		u.set(u.all)
+		return u
+	}
+	previous.mu.Lock()
+	defer previous.mu.Unlock()
+	known := *previous.current.Load()
+	var unsynced []string
+	for _, name := range u.all {
+		isNew := !slices.Contains(previous.all, name)
+		if isNew || known[name] {
+			unsynced = append(unsynced, name)
+		}
+		if isNew || previous.brought[name] {
+			u.brought[name] = true
+		}
+	}
+	u.set(unsynced)
 	return u
 }
 
@@ -47,13 +73,36 @@ func (u *unsyncedViews) load(ctx context.Context) ([]string, error) {
 	return views, err
 }
 
-// refresh asks the store. The error says which views are not synced.
+// refresh asks the store. The error says which views are not synced, without those that a reload brought.
 func (u *unsyncedViews) refresh(ctx context.Context) error {
-	views, err := u.load(ctx)
+	views, _, err := u.split(ctx)
 	if err == nil && len(views) > 0 {
 		err = fmt.Errorf("not synced yet: %s", strings.Join(views, ", "))
 	}
 	return err
+}
+
+// split asks the store which views are not synced: those that should be, and those that came with a reload and have not been since.
+func (u *unsyncedViews) split(ctx context.Context) (missing, brought []string, err error) {
+	views, err := u.load(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for name := range u.brought {
+		if !slices.Contains(views, name) {
+			delete(u.brought, name)
+		}
+	}
+	for _, name := range views {
+		if u.brought[name] {
+			brought = append(brought, name)
+		} else {
+			missing = append(missing, name)
+		}
+	}
+	return missing, brought, nil
 }
 
 // check refuses a selection that has an unsynced view. The store is asked again first, so that a view is answered for as soon as it was synced.
