@@ -12,8 +12,12 @@ import (
 // Config is the configuration of every process. Each field can be set by a flag (--offline-store-path), an environment variable
 // (TWOFOLD_OFFLINE_STORE_PATH) or a key of the configuration file (offline_store_path).
 type Config struct {
-	// File or folder of feature definitions. Defaults to the definitions that `twofold apply` published in the online store.
+	// File or folder of feature definitions, or the s3:// URL of an object or of a prefix. Defaults to the definitions that `twofold apply`
+	// published in the online store.
 	Definitions string `yaml:"definitions"`
+	// Time between two looks whether the definitions have changed, for `serve` and `sync`; new ones take effect without a restart. A plain
+	// number is seconds; 0 reloads on the signal SIGHUP only. Defaults to 5s.
+	DefinitionsReloadInterval time.Duration `yaml:"definitions_reload_interval"`
 	// Where the feature history is: a folder, or a file:// or s3:// URL. Source paths of definitions are relative to it. Defaults
 	// to the working directory.
 	OfflineStorePath string `yaml:"offline_store_path" env:"OFFLINE_STORE_PATH"`
@@ -100,6 +104,8 @@ const SyncHTTPAddress = ":7072"
 // Defaults returns the configuration of a process that is told nothing.
 func Defaults() Config {
 	return Config{
+		DefinitionsReloadInterval: 5 * time.Second,
+
 		OfflineStorePath:    ".",
 		S3:                  S3{PathStyle: Auto},
 		OnlineStore:         OnlineStore{RedisKeyPrefix: "tf", Path: "./twofold-data"},

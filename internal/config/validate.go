@@ -31,6 +31,8 @@ func (l *Loaded) check() []error {
 			errs = append(errs, l.invalid(key, err))
 		}
 	}
+	violation("definitions", checkDefinitions(c.Definitions))
+	violation("definitions_reload_interval", checkReload(c.DefinitionsReloadInterval))
 	violation("offline_store_path", checkOffline(c.OfflineStorePath))
 	violation("s3.endpoint", checkEndpoint(c.S3.Endpoint))
 	violation("s3.access_key_id", checkPair(c.S3.AccessKeyID == "", c.S3.SecretAccessKey.IsZero(), "s3.secret_access_key"))
@@ -73,6 +75,25 @@ func checkOffline(path string) error {
 		return fmt.Errorf("%q is neither a folder nor a file:// or s3:// URL", path)
 	case scheme == "s3" && ok && (rest == "" || rest[0] == '/'):
 		return fmt.Errorf("%q names no bucket; write s3://bucket or s3://bucket/prefix", path)
+	}
+	return nil
+}
+
+// checkDefinitions checks the form of a URL; whether a file is there shows when it is read.
+func checkDefinitions(path string) error {
+	scheme, rest, ok := strings.Cut(path, "://")
+	switch {
+	case ok && scheme != "s3":
+		return fmt.Errorf("%q is neither a file or folder nor an s3:// URL", path)
+	case ok && (rest == "" || rest[0] == '/'):
+		return fmt.Errorf("%q names no bucket; write s3://bucket/file.yaml or s3://bucket/prefix", path)
+	}
+	return nil
+}
+
+func checkReload(d time.Duration) error {
+	if d < 0 {
+		return fmt.Errorf("%v is less than 0; write 0 to reload on SIGHUP only", FormatDuration(d))
 	}
 	return nil
 }
