@@ -109,4 +109,3 @@ func (p *Plan) check(keys []*feature.Column) (rows int, err error) {
 	}
 	return keys[0].Len(), nil
 }
-

@@ -210,7 +210,7 @@ func testFreshness(t *testing.T, s *online.Store) {
 	require.Equal(t, slices.Repeat([]feature.Status{feature.Present}, 6), got.Columns[1].Status)
 	require.Equal(t, []feature.TTL{feature.TTLOf(day), 0}, got.TTLs)
 
-	later, err := s.Read(t.Context(), p, []*feature.Column{users}, online.ReadOptions{AsOf: feature.AsOf(now.UnixMicro()+1)})
+	later, err := s.Read(t.Context(), p, []*feature.Column{users}, online.ReadOptions{AsOf: feature.AsOf(now.UnixMicro() + 1)})
 	require.NoError(t, err)
 	require.Equal(t, []feature.Status{feature.Present, feature.Expired, feature.Expired, feature.Present, feature.Expired, feature.NotFound}, later.Columns[0].Status)
 	require.Zero(t, later.Columns[0].Int64s[1], "an expired value is not given away")

@@ -28,11 +28,9 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"unsafe"
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/online/driver"
 )
 
@@ -42,6 +40,7 @@ type Store struct {
 	client  redis.UniversalClient
 	target  string // where it is, without user and password; for errors
 	cluster bool
+	lanes   *lanes // nil in a cluster
 }
 
 var _ driver.Driver = (*Store)(nil)
@@ -55,48 +54,14 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{o: o, client: redis.NewUniversalClient(u), target: target}
-	_, s.cluster = s.client.(*redis.ClusterClient)
+	if _, s.cluster = s.client.(*redis.ClusterClient); !s.cluster {
+		s.lanes = newLanes(s)
+	}
 	return s, nil
 }
 
 // String says where the store is, without user and password.
 func (s *Store) String() string { return s.target }
-
-// Read implements driver.Driver with one pipeline of HMGET.
-func (s *Store) Read(ctx context.Context, reads []driver.Read) ([][]byte, error) {
-	return do(ctx, s, "read from", func(ctx context.Context) ([][]byte, error) {
-		pipe := s.client.Pipeline()
-		answers := make([]*redis.SliceCmd, len(reads))
-		views := 0
-		for i, r := range reads {
-			answers[i] = pipe.HMGet(ctx, s.entityKey(r.Entity), r.Views...)
-			views += len(r.Views)
-		}
-		if len(reads) == 0 {
-			return nil, nil
-		}
-		if _, err := pipe.Exec(ctx); err != nil {
-			return nil, err
-		}
-		rows := make([][]byte, 0, views)
-		for i, answer := range answers {
-			values := answer.Val()
-			if len(values) != len(reads[i].Views) {
-				return nil, fault.New(fault.Internal, "HMGET of %d fields gave %d values", len(reads[i].Views), len(values))
-			}
-			for _, value := range values {
-				text, ok := value.(string)
-				if !ok {
-					rows = append(rows, nil)
-					continue
-				}
-				// go-redis made this string for us alone, so its bytes can be given away without a copy.
-				rows = append(rows, unsafe.Slice(unsafe.StringData(text), len(text)))
-			}
-		}
-		return rows, nil
-	})
-}
 
 // GetMeta implements driver.Driver.
 func (s *Store) GetMeta(ctx context.Context, names []string) ([][]byte, error) {
@@ -164,6 +129,9 @@ func (s *Store) eachMaster(ctx context.Context, f func(ctx context.Context, c re
 
 // Close implements driver.Driver.
 func (s *Store) Close() error {
+	if s.lanes != nil {
+		s.lanes.close()
+	}
 	if err := s.client.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("close %s: %w", s.target, err)
 	}
