@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"context"
+	"reflect"
 	"sync"
 	"time"
 
@@ -16,25 +17,62 @@ const firstRetry = 5 * time.Second
 // until ctx is done; then it lets the run under way stop and returns nil. A failed run is tried again sooner. One run is under way at a time, so
 // that memory stays that of one view.
 func (s *Syncer) Run(ctx context.Context) error {
-	views, err := s.Views()
-	if err != nil {
-		return err
+	schedule := &schedule{syncer: s, views: map[string]scheduled{}}
+	defer schedule.group.Wait()
+	for {
+		current := s.definitions.Load()
+		schedule.replace(ctx, syncedViews(current.registry))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-current.replaced:
+		}
 	}
-	var running sync.Mutex
-	var group sync.WaitGroup
-	for _, view := range views {
-		group.Go(func() { s.repeat(ctx, view, &running) })
-	}
-	group.Wait()
-	return nil
 }
 
-// repeat runs one view until ctx is done.
-func (s *Syncer) repeat(ctx context.Context, view *feature.View, running *sync.Mutex) {
+// schedule is the views that one Run repeats.
+type schedule struct {
+	syncer *Syncer
+	views  map[string]scheduled
+	// running is held by the one run that is under way.
+	running sync.Mutex
+	group   sync.WaitGroup
+}
+
+// scheduled is a view that is repeated until it is stopped.
+type scheduled struct {
+	view *feature.View
+	stop context.CancelFunc
+}
+
+// replace repeats these views from now on. A view that is as it was is left alone.
+func (s *schedule) replace(ctx context.Context, views []*feature.View) {
+	byName := make(map[string]*feature.View, len(views))
+	for _, view := range views {
+		byName[view.Name] = view
+	}
+	for name, old := range s.views {
+		if !reflect.DeepEqual(old.view, byName[name]) {
+			old.stop()
+			delete(s.views, name)
+		}
+	}
+	for _, view := range views {
+		if _, ok := s.views[view.Name]; ok {
+			continue
+		}
+		until, stop := context.WithCancel(ctx)
+		s.views[view.Name] = scheduled{view, stop}
+		s.group.Go(func() { s.syncer.repeat(ctx, until, view, &s.running) })
+	}
+}
+
+// repeat runs one view until the second context is done, which ends no run, or the first, which does.
+func (s *Syncer) repeat(ctx, until context.Context, view *feature.View, running *sync.Mutex) {
 	failures := 0
-	for pause := time.Duration(0); s.sleep(ctx, view, pause, failures); {
+	for pause := time.Duration(0); s.sleep(until, view, pause, failures); {
 		running.Lock()
-		if ctx.Err() != nil {
+		if until.Err() != nil {
 			running.Unlock()
 			return
 		}

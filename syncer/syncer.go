@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/twofold-ml/twofold/internal/fault"
@@ -18,7 +20,7 @@ import (
 
 // Options is what a Syncer is made of.
 type Options struct {
-	// Registry holds the definitions. Required.
+	// Registry holds the definitions at first; Syncer.Reload replaces them. Required.
 	Registry *feature.Registry
 	// Online is the store to write. Required.
 	Online *online.Store
@@ -37,7 +39,17 @@ type Options struct {
 
 // Syncer carries views to the online store. Its methods may be called by many goroutines at once; even two
 // processes that sync the same view do no harm.
-type Syncer struct{ o Options }
+type Syncer struct {
+	o           Options
+	definitions atomic.Pointer[definitions]
+}
+
+// definitions are what a Syncer goes by until they are replaced.
+type definitions struct {
+	registry *feature.Registry
+	// replaced is closed when others have taken their place.
+	replaced chan struct{}
+}
 
 // New returns a syncer.
 func New(o Options) (*Syncer, error) {
@@ -56,24 +68,28 @@ func New(o Options) (*Syncer, error) {
 	if o.LossCheckInterval <= 0 {
 		o.LossCheckInterval = 10 * time.Second
 	}
-	return &Syncer{o}, nil
+	s := &Syncer{o: o}
+	s.definitions.Store(&definitions{o.Registry, make(chan struct{})})
+	return s, nil
+}
+
+// Reload makes the syncer go by other definitions. Where Run is under way, a view that is new or defined in another way than before is
+// carried at once, one that is gone no more, and all others at their times; the run of a view that is under way is finished first.
+func (s *Syncer) Reload(registry *feature.Registry) {
+	old := s.definitions.Swap(&definitions{registry, make(chan struct{})})
+	close(old.replaced)
 }
 
 // Views returns the views that are synced: those that are enabled and have an online feature; or, where names are given, these. It is an
 // error to name one that is not defined or not synced.
 func (s *Syncer) Views(names ...string) ([]*feature.View, error) {
+	registry := s.definitions.Load().registry
 	if len(names) == 0 {
-		var views []*feature.View
-		for _, v := range s.o.Registry.Views() {
-			if v.IsSynced() {
-				views = append(views, v)
-			}
-		}
-		return views, nil
+		return syncedViews(registry), nil
 	}
 	views := make([]*feature.View, len(names))
 	for i, name := range names {
-		v, err := s.o.Registry.View(name)
+		v, err := registry.View(name)
 		if err != nil {
 			return nil, err
 		}
@@ -86,6 +102,10 @@ func (s *Syncer) Views(names ...string) ([]*feature.View, error) {
 		views[i] = v
 	}
 	return views, nil
+}
+
+func syncedViews(registry *feature.Registry) []*feature.View {
+	return slices.DeleteFunc(slices.Clone(registry.Views()), func(v *feature.View) bool { return !v.IsSynced() })
 }
 
 // RunOnce syncs the named views, or all, one after the other. A view that fails does not keep the others from being
