@@ -32,6 +32,13 @@ var codeOf = map[fault.Kind]codes.Code{
 
 // statusError turns an error into what the caller sees: the one place where kinds become gRPC codes. The text of an
 // internal error stays in the log, under an id that the caller gets.
+func (s *Server) statusError(ctx context.Context, method string, err error) error {
+	if limit, ok := errors.AsType[*limitError](err); ok {
+		s.metrics.refused.WithLabelValues(limit.setting).Inc()
+	}
+	return statusError(ctx, s.o.Logger, method, err)
+}
+
 func statusError(ctx context.Context, log *slog.Logger, method string, err error) error {
 	if err == nil {
 		return nil
@@ -56,17 +63,27 @@ func statusError(ctx context.Context, log *slog.Logger, method string, err error
 	return withDetails(status.New(codeOf[kind], err.Error()), kind, err)
 }
 
-// withDetails adds the standard machine-readable details: the field at fault, or when to try again.
+// withDetails adds the standard machine-readable details: the field at fault, the limit, and when to try again.
 func withDetails(st *status.Status, kind fault.Kind, err error) error {
-	var detail protoadapt.MessageV1
-	if e, ok := errors.AsType[*fault.Error](err); ok && kind == fault.Invalid && e.Field != "" {
-		detail = &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: e.Field, Description: e.Err.Error()}}}
+	var details []protoadapt.MessageV1
+	if e, ok := errors.AsType[*fault.Error](err); ok && e.Field != "" && (kind == fault.Invalid || kind == fault.Exhausted) {
+		details = append(details, &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: e.Field, Description: e.Err.Error()}}})
 	}
+	retry := time.Duration(0)
 	if kind == fault.Unavailable {
-		detail = &errdetails.RetryInfo{RetryDelay: durationpb.New(retryDelay)}
+		retry = retryDelay
 	}
-	if detail != nil {
-		if detailed, err := st.WithDetails(detail); err == nil {
+	if limit, ok := errors.AsType[*limitError](err); ok {
+		details = append(details, &errdetails.QuotaFailure{Violations: []*errdetails.QuotaFailure_Violation{{
+			Subject: "server", Description: limit.text, QuotaId: "limits." + limit.setting, QuotaValue: int64(limit.limit),
+		}}})
+		retry = limit.retryAfter
+	}
+	if retry > 0 {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(retry)})
+	}
+	if len(details) > 0 {
+		if detailed, err := st.WithDetails(details...); err == nil {
 			st = detailed
 		}
 	}

@@ -76,6 +76,9 @@ func (s *Server) startHistorical(stream historicalStream) (*historicalCall, erro
 	if err := s.validate(first); err != nil {
 		return nil, err
 	}
+	if err := s.checkFeatureCount("header.features", len(header.GetFeatures())); err != nil {
+		return nil, err
+	}
 	maxAge, err := staleness(header.GetMaxStaleness())
 	if err != nil {
 		return nil, err
@@ -192,7 +195,7 @@ func (c *historicalCall) feed(columns wire.Columns) error {
 		return fault.InvalidField(fmt.Sprintf("entity_rows.columns[%d]", at), "time column %q must be TIMESTAMP, not %v", name, times.Type)
 	}
 	if limit := c.server.o.MaxEntityRows; c.input.Len()+times.Len() > limit {
-		return fault.New(fault.Exhausted, "more than this server's limit of %d entity rows in one stream; send several streams", limit)
+		return pastLimit("entity_rows", "max_entity_rows_per_stream", limit, "more than this server's limit of %d entity rows in one stream; send several streams", limit)
 	}
 	return c.input.Append(keys, times)
 }

@@ -377,7 +377,7 @@ func TestHistoricalErrors(t *testing.T) {
 		"other type":          {messages{price(nil), columnChunk(items, times, client.Int64s("x", 1)), columnChunk(items, times, client.Doubles("x", 1))}, codes.InvalidArgument, "entity_rows.columns[2]", nil},
 		"mixed formats":       {messages{price(nil), columnChunk(items, times), arrowChunk(valid)}, codes.InvalidArgument, "entity_rows.rows", nil},
 		"mixed formats2":      {messages{price(nil), arrowChunk(valid[:8]), columnChunk(items, times)}, codes.InvalidArgument, "entity_rows.rows", nil},
-		"too many rows":       {messages{price(nil), many, many}, codes.ResourceExhausted, "", []string{"limit of 5"}},
+		"too many rows":       {messages{price(nil), many, many}, codes.ResourceExhausted, "entity_rows", []string{"limit of 5"}},
 		"not arrow":           {messages{price(nil), arrowChunk([]byte(strings.Repeat("no arrow at all ", 10)))}, codes.InvalidArgument, "entity_rows.arrow_ipc", nil},
 		"arrow cut off":       {messages{price(nil), arrowChunk(valid[:len(valid)-40])}, codes.InvalidArgument, "entity_rows.arrow_ipc", nil},
 		"arrow cut off later": {messages{price(nil), arrowChunk(twoBatches[:len(twoBatches)-40])}, codes.InvalidArgument, "entity_rows.arrow_ipc", []string{"after row 1"}},

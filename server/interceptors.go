@@ -10,32 +10,50 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
+	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/internal/fault"
 )
 
-// interceptors are what happens around every call, outermost first: metrics, then errors and panics become statuses.
+// interceptors are what happens around every call, outermost first: metrics; errors and panics become statuses; the
+// limit on calls at once.
 func (s *Server) interceptors() (unary, stream grpc.ServerOption) {
-	unary = grpc.ChainUnaryInterceptor(s.metrics.grpc.UnaryServerInterceptor(),
-		func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
-			defer func() {
-				if p := recover(); p != nil {
-					err = panicError(p)
-				}
-				err = statusError(ctx, s.o.Logger, info.FullMethod, err)
-			}()
-			return next(ctx, req)
-		})
-	stream = grpc.ChainStreamInterceptor(s.metrics.grpc.StreamServerInterceptor(),
-		func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
-			defer func() {
-				if p := recover(); p != nil {
-					err = panicError(p)
-				}
-				err = statusError(stream.Context(), s.o.Logger, info.FullMethod, err)
-			}()
-			return next(srv, stream)
-		})
+	unary = grpc.ChainUnaryInterceptor(s.metrics.grpc.UnaryServerInterceptor(), s.unary)
+	stream = grpc.ChainStreamInterceptor(s.metrics.grpc.StreamServerInterceptor(), s.streaming)
 	return unary, stream
+}
+
+func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	var resp any
+	err := guarded(func() error {
+		return s.gates.passing(info.FullMethod, func() (err error) {
+			resp, err = next(ctx, req)
+			return err
+		})
+	})
+	if answer, ok := resp.(*twofoldv1.GetOnlineFeaturesResponse); ok && err == nil {
+		err = s.checkAnswer(answer)
+	}
+	if err != nil {
+		return nil, s.statusError(ctx, info.FullMethod, err)
+	}
+	return resp, nil
+}
+
+func (s *Server) streaming(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	err := guarded(func() error {
+		return s.gates.passing(info.FullMethod, func() error { return next(srv, stream) })
+	})
+	return s.statusError(stream.Context(), info.FullMethod, err)
+}
+
+// guarded makes a panic of call its error.
+func guarded(call func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicError(p)
+		}
+	}()
+	return call()
 }
 
 func panicError(p any) error { return fmt.Errorf("panic: %v\n%s", p, debug.Stack()) }

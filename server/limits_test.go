@@ -27,7 +27,7 @@ func TestPushLimit(t *testing.T) {
 		t.Errorf("as many rows as may be: %v, %v", resp, err)
 	}
 	_, err := env.Client.Push(t.Context(), rows(3, 4, 5))
-	wantError(t, err, codes.ResourceExhausted, "", "columns", "limit of 2")
+	wantError(t, err, codes.ResourceExhausted, "columns[0]", "limit of 2")
 	if got := age(t, env, 4); got != "NOT_FOUND" {
 		t.Errorf("a refused push was stored: age %s", got)
 	}

@@ -17,12 +17,19 @@ type metrics struct {
 	pushedRows *prometheus.CounterVec
 	// trainingRows counts the entity rows answered by GetHistoricalFeatures.
 	trainingRows prometheus.Counter
+	// refused counts the requests past a limit, by its setting.
+	refused *prometheus.CounterVec
+	// streamed are the requests inside streams.
+	streamed *streamMetrics
 }
+
+// latencyBuckets are the bounds of latency histograms, in seconds.
+var latencyBuckets = []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 30, 120}
 
 func newMetrics(registry *prometheus.Registry) *metrics {
 	m := &metrics{
 		grpc: grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
-			grpcprom.WithHistogramBuckets([]float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 30, 120}))),
+			grpcprom.WithHistogramBuckets(latencyBuckets))),
 		onlineRows: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "twofold_online_rows_total",
 			Help: "Rows in answers of GetOnlineFeatures, by feature view and status (PRESENT, NOT_FOUND, EXPIRED).",
@@ -35,8 +42,13 @@ func newMetrics(registry *prometheus.Registry) *metrics {
 			Name: "twofold_training_rows_total",
 			Help: "Entity rows answered by GetHistoricalFeatures.",
 		}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "twofold_refused_requests_total",
+			Help: "Requests refused because they are past a limit, by the limit's setting (max_rows_per_request, …).",
+		}, []string{"limit"}),
+		streamed: newStreamMetrics(registry),
 	}
-	registry.MustRegister(m.grpc, m.onlineRows, m.pushedRows, m.trainingRows,
+	registry.MustRegister(m.grpc, m.onlineRows, m.pushedRows, m.trainingRows, m.refused,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

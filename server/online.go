@@ -16,6 +16,9 @@ import (
 
 // GetOnlineFeatures implements twofold.v1.FeatureService.
 func (s *Server) GetOnlineFeatures(ctx context.Context, req *twofoldv1.GetOnlineFeaturesRequest) (*twofoldv1.GetOnlineFeaturesResponse, error) {
+	if err := s.checkOnlineRequest(req); err != nil {
+		return nil, err
+	}
 	maxStaleness, err := staleness(req.GetMaxStaleness())
 	if err != nil {
 		return nil, err
@@ -27,7 +30,10 @@ func (s *Server) GetOnlineFeatures(ctx context.Context, req *twofoldv1.GetOnline
 	if err != nil {
 		return nil, err
 	}
-	keys, rows, err := keyColumns(selection.Selection, req.GetEntities(), s.o.MaxRows)
+	if err := s.checkOnlineSelection(req, selection.Selection); err != nil {
+		return nil, err
+	}
+	keys, rows, err := keyColumns(selection.Selection, req.GetEntities())
 	if err != nil {
 		return nil, err
 	}
@@ -90,12 +96,7 @@ func staleness(d *durationpb.Duration) (feature.TTL, error) {
 }
 
 // keyColumns returns a request's entity keys in the order of the selection's KeyNames, and the number of rows.
-func keyColumns(selection *feature.Selection, entities []*twofoldv1.Column, maxRows int) ([]*feature.Column, int, error) {
-	if len(entities) > 0 {
-		if rows, err := wire.RowCount(entities[0]); err == nil && rows > maxRows {
-			return nil, 0, tooManyRows("entities", rows, maxRows)
-		}
-	}
+func keyColumns(selection *feature.Selection, entities []*twofoldv1.Column) ([]*feature.Column, int, error) {
 	columns, err := wire.ColumnsFromProto("entities", entities)
 	if err != nil {
 		return nil, 0, err
@@ -107,10 +108,6 @@ func keyColumns(selection *feature.Selection, entities []*twofoldv1.Column, maxR
 		}
 	}
 	return keys, columns.Rows, nil
-}
-
-func tooManyRows(field string, rows, limit int) error {
-	return fault.New(fault.Exhausted, "%s: %d rows are more than this server's limit of %d a request; send several requests", field, rows, limit)
 }
 
 // entityKey returns the column of one entity key.

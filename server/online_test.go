@@ -187,7 +187,7 @@ func TestOnlineErrors(t *testing.T) {
 		"key twice":         {&twofoldv1.GetOnlineFeaturesRequest{Features: []string{"price:name"}, Entities: append(items, items...)}, codes.InvalidArgument, "entities[1].name", []string{"item_id"}},
 		"no values":         {&twofoldv1.GetOnlineFeaturesRequest{Features: []string{"price:name"}, Entities: []*twofoldv1.Column{{Name: "item_id"}}}, codes.InvalidArgument, "entities[0].values", nil},
 		"uneven":            {&twofoldv1.GetOnlineFeaturesRequest{Features: []string{"clicks:count"}, Entities: append(items, client.Int64s("user_id", 1, 2))}, codes.InvalidArgument, "entities[1]", []string{"2 rows"}},
-		"too many rows":     {&twofoldv1.GetOnlineFeaturesRequest{Features: []string{"price:name"}, Entities: []*twofoldv1.Column{client.Strings("item_id", "a", "b", "c", "d")}}, codes.ResourceExhausted, "", []string{"limit of 3"}},
+		"too many rows":     {&twofoldv1.GetOnlineFeaturesRequest{Features: []string{"price:name"}, Entities: []*twofoldv1.Column{client.Strings("item_id", "a", "b", "c", "d")}}, codes.ResourceExhausted, "entities[0]", []string{"limit of 3"}},
 		"negative age":      {&twofoldv1.GetOnlineFeaturesRequest{Features: []string{"price:name"}, MaxStaleness: durationpb.New(-1)}, codes.InvalidArgument, "max_staleness", nil},
 		"zero age":          {&twofoldv1.GetOnlineFeaturesRequest{Features: []string{"price:name"}, MaxStaleness: durationpb.New(0)}, codes.InvalidArgument, "max_staleness", nil},
 	}

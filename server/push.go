@@ -25,6 +25,9 @@ func (s *Server) PushFeatures(ctx context.Context, req *twofoldv1.PushFeaturesRe
 	if err != nil {
 		return nil, err
 	}
+	if err := s.checkPush(view, req); err != nil {
+		return nil, err
+	}
 	rows, err := s.pushedRows(view, req)
 	if err != nil {
 		return nil, err
@@ -47,9 +50,6 @@ func (s *Server) pushedRows(view *feature.View, req *twofoldv1.PushFeaturesReque
 	columns, err := wire.ColumnsFromProto("columns", req.GetColumns())
 	if err != nil {
 		return online.Rows{}, err
-	}
-	if columns.Rows > s.o.MaxRows {
-		return online.Rows{}, tooManyRows("columns", columns.Rows, s.o.MaxRows)
 	}
 	if n := len(req.GetTombstones()); n != 0 && n != columns.Rows {
 		return online.Rows{}, fault.InvalidField("tombstones", "has %d elements for %d rows; give one a row, or none", n, columns.Rows)

@@ -40,12 +40,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Metrics receives the metrics and is what /metrics serves. Defaults to a registry of the server's own.
 	Metrics *prometheus.Registry
-	// MaxRows is the most rows in one online or push request. Defaults to 10,000.
-	MaxRows int
-	// MaxEntityRows is the most entity rows in one historical stream. Defaults to 50,000,000.
-	MaxEntityRows int
-	// MaxMessageBytes is the largest message that is accepted, in bytes. Defaults to 64 MiB.
-	MaxMessageBytes int
+	// Limits are what a request and all requests together may ask for.
+	Limits
 	// DrainTimeout is how long calls under way may go on after the server was told to stop. Defaults to 20 s.
 	DrainTimeout time.Duration
 	// PingInterval is the time between two checks of the online store's health. Defaults to 2 s.
@@ -57,9 +53,7 @@ type Options struct {
 // WithDefaults returns o with every field that is not set filled in.
 func (o Options) WithDefaults() Options {
 	setDefault(&o.Logger, slog.Default())
-	setDefault(&o.MaxRows, 10_000)
-	setDefault(&o.MaxEntityRows, 50_000_000)
-	setDefault(&o.MaxMessageBytes, 64<<20)
+	o.Limits = o.Limits.withDefaults()
 	setDefault(&o.DrainTimeout, 20*time.Second)
 	setDefault(&o.PingInterval, 2*time.Second)
 	setDefault(&o.MaxEventTimeAhead, 5*time.Minute)
@@ -88,9 +82,13 @@ type Server struct {
 	catalog   atomic.Pointer[catalog]
 	validator protovalidate.Validator
 	metrics   *metrics
+	gates     *gates
 	health    *health.Server
 	ready     atomic.Pointer[readiness]
 	reloading sync.Mutex // held while a new catalog is made ready
+	// stopping is closed by stop when the server begins to drain: calls that could go on for ever end then.
+	stopping chan struct{}
+	stop     func()
 }
 
 // New returns a server of these definitions and stores.
@@ -108,8 +106,10 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, validator: validator, metrics: m, health: health.NewServer()}
+	s := &Server{o: o, validator: validator, metrics: m, gates: newGates(o.Limits, o.Metrics), health: health.NewServer()}
 	s.catalog.Store(catalog)
+	s.stopping = make(chan struct{})
+	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	s.setReady(errors.New("starting"))
 	return s, nil
 }
@@ -158,6 +158,7 @@ func wrap(what string, err error) error {
 func (s *Server) drain(grpcServer *grpc.Server) {
 	s.setReady(errors.New("stopping"))
 	s.health.Shutdown()
+	s.stop()
 	done := make(chan struct{})
 	go func() {
 		grpcServer.GracefulStop()

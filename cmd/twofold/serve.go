@@ -76,7 +76,7 @@ func (p *process) newServing(set *definition.Set) (*serving, error) {
 	var err error
 	s.server, err = server.New(server.Options{
 		Definitions: set, Online: p.online, Offline: p.offline, Now: p.now, Logger: p.log, Metrics: metrics,
-		MaxRows: c.Limits.MaxRowsPerRequest, MaxMessageBytes: int(c.Limits.MaxMessageBytes), DrainTimeout: c.DrainTimeout,
+		Limits: serverLimits(c.Limits), DrainTimeout: c.DrainTimeout,
 	})
 	if err != nil {
 		return nil, err
@@ -94,6 +94,15 @@ func (p *process) newServing(set *definition.Set) (*serving, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+func serverLimits(l config.Limits) server.Limits {
+	return server.Limits{
+		MaxRows: l.MaxRowsPerRequest, MaxFeatures: l.MaxFeaturesPerRequest, MaxValues: l.MaxValuesPerRequest, MaxKeyBytes: int(l.MaxKeyBytes),
+		MaxListElements: l.MaxListElements, MaxMessageBytes: int(l.MaxMessageBytes), MaxEntityRows: l.MaxEntityRowsPerStream,
+		MaxConcurrentOnline: l.MaxConcurrentOnline, MaxOnlineStreams: l.MaxOnlineStreams, MaxInFlightPerStream: l.MaxInFlightPerStream,
+		MaxConcurrentPushes: l.MaxConcurrentPushes, MaxConcurrentHistorical: l.MaxConcurrentHistorical,
+	}
 }
 
 // run serves until ctx is done.

@@ -41,7 +41,7 @@ type Config struct {
 	DrainTimeout time.Duration `yaml:"drain_timeout"`
 	// Log is what a process tells on standard error.
 	Log Log `yaml:"log"`
-	// Limits protect a server from requests that are too large.
+	// Limits protect a server from requests that are too large, and from too many at once.
 	Limits Limits `yaml:"limits"`
 	// Replay: the process believes that it started at this instant (RFC 3339), and its clock runs on at normal speed from there. For
 	// demos, tests and replays of recorded data. Defaults to the real clock.
@@ -90,12 +90,35 @@ type Log struct {
 	Format LogFormat `yaml:"format"`
 }
 
-// Limits protect a server from requests that are too large.
+// Limits protect a server from requests that are too large, and from too many at once. What is past one is refused with
+// RESOURCE_EXHAUSTED before any work is done.
 type Limits struct {
-	// Most entity rows in one online request. Defaults to 10000.
+	// Most rows in one online or push request. Defaults to 10000.
 	MaxRowsPerRequest int `yaml:"max_rows_per_request"`
+	// Most features that one online or historical request may name, and most columns that it may send. Defaults to 5000.
+	MaxFeaturesPerRequest int `yaml:"max_features_per_request"`
+	// Most values, rows × features, in one online or push request. Defaults to 10000000.
+	MaxValuesPerRequest int `yaml:"max_values_per_request"`
+	// Longest entity key in an online or push request, in bytes, or with a unit: KiB, MiB, GiB. Defaults to 8KiB.
+	MaxKeyBytes Bytes `yaml:"max_key_bytes"`
+	// Most elements of one list in an online or push request. Defaults to 65536.
+	MaxListElements int `yaml:"max_list_elements"`
 	// Largest gRPC message that is received or sent, in bytes, or with a unit: KiB, MiB, GiB. Defaults to 64MiB.
 	MaxMessageBytes Bytes `yaml:"max_message_bytes"`
+	// Most entity rows in one historical stream. Defaults to 50000000.
+	MaxEntityRowsPerStream int `yaml:"max_entity_rows_per_stream"`
+	// Most online requests that a server answers at once, those inside streams included; one more is refused and told to try again. Defaults
+	// to 1024.
+	MaxConcurrentOnline int `yaml:"max_concurrent_online"`
+	// Most streams of online requests that are open at once. Defaults to 1024.
+	MaxOnlineStreams int `yaml:"max_online_streams"`
+	// Most requests of one online stream that are answered at once; further ones wait in the client, by gRPC's flow control. Defaults
+	// to 32.
+	MaxInFlightPerStream int `yaml:"max_in_flight_per_stream"`
+	// Most push requests that a server answers at once. Defaults to 256.
+	MaxConcurrentPushes int `yaml:"max_concurrent_pushes"`
+	// Most historical streams that a server answers at once. Defaults to 8.
+	MaxConcurrentHistorical int `yaml:"max_concurrent_historical"`
 }
 
 // SyncHTTPAddress is the default of http_address for `twofold sync`.
@@ -115,8 +138,12 @@ func Defaults() Config {
 		HTTPAddress:         ":7071",
 		DrainTimeout:        20 * time.Second,
 		Log:                 Log{Level: "info", Format: "text"},
-		Limits:              Limits{MaxRowsPerRequest: 10_000, MaxMessageBytes: 64 << 20},
-		Server:              "localhost:7070",
+		Limits: Limits{
+			MaxRowsPerRequest: 10_000, MaxFeaturesPerRequest: 5_000, MaxValuesPerRequest: 10_000_000, MaxKeyBytes: 8 << 10, MaxListElements: 1 << 16,
+			MaxMessageBytes: 64 << 20, MaxEntityRowsPerStream: 50_000_000, MaxConcurrentOnline: 1024, MaxOnlineStreams: 1024, MaxInFlightPerStream: 32,
+			MaxConcurrentPushes: 256, MaxConcurrentHistorical: 8,
+		},
+		Server: "localhost:7070",
 	}
 }
 

@@ -52,11 +52,34 @@ func (l *Loaded) check() []error {
 		violation("http_address", fmt.Errorf("%q is grpc_address too; choose another port", c.HTTPAddress))
 	}
 	violation("server", checkDial(c.Server))
-	violation("limits.max_rows_per_request", checkRange(int64(c.Limits.MaxRowsPerRequest), 1, 10_000_000))
-	violation("limits.max_message_bytes", checkSize(c.Limits.MaxMessageBytes, 64<<10, 2<<30-1))
+	c.Limits.check(violation)
 	violation("sync_in_process", checkToggle(c.SyncInProcess))
 	violation("s3.path_style", checkToggle(c.S3.PathStyle))
 	return errs
+}
+
+// check reports the limits that no server could run with.
+func (l Limits) check(violation func(key string, err error)) {
+	for _, limit := range []struct {
+		key  string
+		n    int
+		most int64
+	}{
+		{"max_rows_per_request", l.MaxRowsPerRequest, 10_000_000},
+		{"max_features_per_request", l.MaxFeaturesPerRequest, 1_000_000},
+		{"max_values_per_request", l.MaxValuesPerRequest, 1_000_000_000},
+		{"max_list_elements", l.MaxListElements, 100_000_000},
+		{"max_entity_rows_per_stream", l.MaxEntityRowsPerStream, 2_000_000_000},
+		{"max_concurrent_online", l.MaxConcurrentOnline, 1_000_000},
+		{"max_online_streams", l.MaxOnlineStreams, 1_000_000},
+		{"max_in_flight_per_stream", l.MaxInFlightPerStream, 10_000},
+		{"max_concurrent_pushes", l.MaxConcurrentPushes, 1_000_000},
+		{"max_concurrent_historical", l.MaxConcurrentHistorical, 10_000},
+	} {
+		violation("limits."+limit.key, checkRange(int64(limit.n), 1, limit.most))
+	}
+	violation("limits.max_key_bytes", checkSize(l.MaxKeyBytes, 1, 16<<20))
+	violation("limits.max_message_bytes", checkSize(l.MaxMessageBytes, 64<<10, 2<<30-1))
 }
 
 func checkToggle(t Toggle) error {
