@@ -94,8 +94,9 @@ const (
 type Driver interface {
 	// Read returns the stored rows: for reads[i], its views in order, appended one after the other, so that the result has as
 	// many elements as all reads have views. A row that is not stored is nil. Entities may occur any number of times. The whole call is
-	// one round trip where the store allows it. The returned bytes are the caller's, and reads and what they refer to are not looked
-	// at after Read has returned without an error; after an error they may be, so that their memory must not be used again.
+	// one round trip where the store allows it. The caller does not change the returned bytes, which other callers may have been given too;
+	// appending to a row reaches no other. reads and what they refer to are not looked at after Read has returned without an error; after
+	// an error they may be, so that their memory must not be used again.
 	//
 	// On error no rows are returned, unless it is a *PartialError: then some of the store could be read, rows has its full length, and
 	// the rows of the reads that failed are nil.

@@ -40,15 +40,22 @@ func testReads(t *testing.T, h Harness) {
 			nil,
 		}, got)
 	})
-	t.Run("the bytes are the caller's", func(t *testing.T) {
+	t.Run("appending to a row reaches no other", func(t *testing.T) {
 		write(t, d, row("mine", "v", value(1, 0, "x")), row("mine", "w", value(1, 0, "y")))
+		want := [][]byte{value(1, 0, "x"), value(1, 0, "y")}
 		got := read(t, d, "mine", "v", "w")
-		for i := range got[0] {
-			got[0][i] = 0xff
+		for i := range got {
+			_ = append(got[i], 0xff, 0xff, 0xff, 0xff)
 		}
-		_ = append(got[0], 0xff) // must not reach into the next row
-		require.Equal(t, value(1, 0, "y"), got[1])
-		require.Equal(t, [][]byte{value(1, 0, "x")}, read(t, d, "mine", "v"))
+		require.Equal(t, want, got)
+		require.Equal(t, want, read(t, d, "mine", "v", "w"))
+	})
+	t.Run("rows stay as they were returned", func(t *testing.T) {
+		write(t, d, row("kept", "v", value(1, 0, "x")), row("kept", "w", value(1, 0, "y")))
+		got := read(t, d, "kept", "v", "w")
+		write(t, d, row("kept", "v", value(2, 0, "z")), row("kept", "w", tombstone(2, 0)))
+		require.Equal(t, [][]byte{value(2, 0, "z"), tombstone(2, 0)}, read(t, d, "kept", "v", "w"))
+		require.Equal(t, [][]byte{value(1, 0, "x"), value(1, 0, "y")}, got)
 	})
 	t.Run("keys that would collide", testColliding(d))
 	t.Run("large rows", func(t *testing.T) {
