@@ -1,0 +1,205 @@
+package wire
+
+import (
+	"encoding/binary"
+	"unicode/utf8"
+	"unsafe"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/twofold-ml/twofold/internal/feature"
+)
+
+// The answers that must be fast are written straight from columns to the bytes of the contract's messages, the same bytes as
+// proto.Marshal's (the tests hold them against it): an array of numbers is one copy, as packed fixed-width fields are.
+
+// Field numbers of Column, ListArray and the arrays (proto/twofold/v1/column.proto).
+const (
+	columnName     protowire.Number = 1
+	columnStatuses protowire.Number = 11
+	arrayValues    protowire.Number = 1
+	listLengths    protowire.Number = 1
+)
+
+// valuesField is the field of Column, and of ListArray, that holds values of each type.
+var valuesField = [...]protowire.Number{
+	feature.Bool: 2, feature.Int32: 3, feature.Int64: 4, feature.Float: 5, feature.Double: 6, feature.String: 7, feature.Bytes: 8, feature.Timestamp: 9,
+}
+
+const listsField protowire.Number = 10
+
+// encodedColumn is a column and the sizes of its parts in bytes, which protobuf writes before them.
+type encodedColumn struct {
+	name           string
+	c              *feature.Column
+	values         int // of the array's content
+	elems, lengths int // of a list's parts
+	size           int // of the whole column's content
+}
+
+// measure fills the sizes. A STRING that is not UTF-8 is an error of kind Corrupt, because no protobuf message can carry it.
+func (e *encodedColumn) measure(name string, c *feature.Column) error {
+	*e = encodedColumn{name: name, c: c}
+	rows := len(c.Status)
+	if bad := firstNotUTF8(c, rows); bad >= 0 {
+		return notUTF8(name, bad)
+	}
+	field := listsField
+	if c.Type.IsList() {
+		e.elems = arraySize(c.Elem, c.Elem.Len())
+		for i := range rows {
+			e.lengths += protowire.SizeVarint(uint64(c.Offsets[i+1] - c.Offsets[i]))
+		}
+		e.values = packedSize(listLengths, e.lengths) + fieldSize(valuesField[c.Elem.Type], e.elems)
+	} else {
+		field = valuesField[c.Type]
+		e.values = arraySize(c, rows)
+	}
+	e.size = fieldSize(field, e.values) + packedSize(columnStatuses, rows)
+	if name != "" {
+		e.size += fieldSize(columnName, len(name))
+	}
+	return nil
+}
+
+// append writes the column's content.
+func (e *encodedColumn) append(dst []byte) []byte {
+	c, rows := e.c, len(e.c.Status)
+	if e.name != "" {
+		dst = protowire.AppendTag(dst, columnName, protowire.BytesType)
+		dst = protowire.AppendString(dst, e.name)
+	}
+	if rows > 0 {
+		dst = appendHead(dst, columnStatuses, rows)
+		dst = append(dst, bytesOf(c.Status)...) // each is a varint of one byte
+	}
+	if c.Type.IsList() {
+		dst = appendHead(dst, listsField, e.values)
+		if e.lengths > 0 {
+			dst = appendHead(dst, listLengths, e.lengths)
+			for i := range rows {
+				dst = protowire.AppendVarint(dst, uint64(c.Offsets[i+1]-c.Offsets[i]))
+			}
+		}
+		dst = appendHead(dst, valuesField[c.Elem.Type], e.elems)
+		dst = appendArray(dst, c.Elem, c.Elem.Len())
+	} else {
+		dst = appendHead(dst, valuesField[c.Type], e.values)
+		dst = appendArray(dst, c, rows)
+	}
+	return dst
+}
+
+// arraySize is the size of an array message of the first n values.
+func arraySize(c *feature.Column, n int) int {
+	if width := c.Type.Width(); width > 0 {
+		return packedSize(arrayValues, n*width)
+	}
+	size := n // tags
+	for i := range n {
+		size += protowire.SizeBytes(c.Offsets[i+1] - c.Offsets[i])
+	}
+	return size
+}
+
+func appendArray(dst []byte, c *feature.Column, n int) []byte {
+	if width := c.Type.Width(); width > 0 {
+		if n == 0 {
+			return dst
+		}
+		dst = appendHead(dst, arrayValues, n*width)
+		return appendFixed(dst, c, n)
+	}
+	for i := range n {
+		dst = append(dst, byte(arrayValues<<3)|byte(protowire.BytesType))
+		dst = protowire.AppendBytes(dst, c.BytesAt(i))
+	}
+	return dst
+}
+
+// appendFixed appends the first n values of a fixed-width column: their memory, where that is little-endian already.
+func appendFixed(dst []byte, c *feature.Column, n int) []byte {
+	switch c.Type {
+	case feature.Bool:
+		return append(dst, bytesOf(c.Bools[:n])...)
+	case feature.Int32:
+		return appendLittle(dst, c.Int32s[:n], 4)
+	case feature.Float:
+		return appendLittle(dst, c.Floats[:n], 4)
+	case feature.Double:
+		return appendLittle(dst, c.Doubles[:n], 8)
+	default:
+		return appendLittle(dst, c.Int64s[:n], 8)
+	}
+}
+
+// littleEndian is whether this machine stores the lowest byte first.
+var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
+
+func appendLittle[T int32 | int64 | float32 | float64](dst []byte, values []T, width int) []byte {
+	start := len(dst)
+	dst = append(dst, bytesOf(values)...)
+	if !littleEndian {
+		for i := start; i < len(dst); i += width {
+			for a, b := i, i+width-1; a < b; a, b = a+1, b-1 {
+				dst[a], dst[b] = dst[b], dst[a]
+			}
+		}
+	}
+	return dst
+}
+
+// bytesOf returns the memory of values, which hold no pointers.
+func bytesOf[T ~uint8 | bool | int32 | int64 | float32 | float64](values []T) []byte {
+	var one T
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(values))), len(values)*int(unsafe.Sizeof(one)))
+}
+
+// fieldSize is the size of a field with that many bytes of content.
+func fieldSize(field protowire.Number, content int) int {
+	return protowire.SizeTag(field) + protowire.SizeBytes(content)
+}
+
+// packedSize is fieldSize of a repeated field, which is left out where it is empty.
+func packedSize(field protowire.Number, content int) int {
+	if content == 0 {
+		return 0
+	}
+	return fieldSize(field, content)
+}
+
+// appendHead appends the tag and the length of a field with that many bytes of content.
+func appendHead(dst []byte, field protowire.Number, content int) []byte {
+	dst = protowire.AppendTag(dst, field, protowire.BytesType)
+	return protowire.AppendVarint(dst, uint64(content))
+}
+
+// firstNotUTF8 returns the first row whose text is not UTF-8, −1 where there is none.
+func firstNotUTF8(c *feature.Column, rows int) int {
+	texts := c
+	if c.Type.IsList() {
+		texts, rows = c.Elem, c.Elem.Len()
+	}
+	if texts.Type != feature.String || (utf8.Valid(texts.Data) && startsRunes(texts, rows)) {
+		return -1
+	}
+	for i := range rows {
+		if !utf8.Valid(texts.BytesAt(i)) {
+			if texts != c {
+				return rowOfElement(c, i)
+			}
+			return i
+		}
+	}
+	return -1
+}
+
+// startsRunes reports whether no text begins inside a character: then texts that together are UTF-8 are so each.
+func startsRunes(c *feature.Column, rows int) bool {
+	for _, at := range c.Offsets[:rows] {
+		if at < len(c.Data) && !utf8.RuneStart(c.Data[at]) {
+			return false
+		}
+	}
+	return true
+}
