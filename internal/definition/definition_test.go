@@ -323,6 +323,14 @@ func TestReadFiles(t *testing.T) {
 	if diff := cmp.Diff([]string{"a.yml a.yml", "b.yaml b.yaml", "sub/c.YAML sub/c.YAML", "z.yaml .git/d.yaml"}, got); diff != "" {
 		t.Error(diff)
 	}
+	link := filepath.Join(t.TempDir(), "current")
+	if err := os.Symlink(folder, link); err != nil {
+		t.Fatal(err)
+	}
+	linked, err := ReadFiles(link)
+	if err != nil || len(linked) != len(files) || linked[0].Name != filepath.Join(link, "a.yml") {
+		t.Errorf("a link to the folder: %v, %v", linked, err)
+	}
 	one, err := ReadFiles(filepath.Join(folder, "no.txt"))
 	if err != nil || len(one) != 1 || string(one[0].Data) != "no.txt" {
 		t.Errorf("one file: %v, %v", one, err)

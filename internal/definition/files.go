@@ -53,11 +53,12 @@ func ReadFiles(path string) ([]File, error) {
 
 func listFiles(folder string) ([]string, error) {
 	var names []string
-	err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+	// The slash makes a link to a folder that folder, as where a release is a link that is switched.
+	err := filepath.WalkDir(folder+string(filepath.Separator), func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return unreadable(path, err)
 		}
-		if path != folder && strings.HasPrefix(entry.Name(), ".") {
+		if filepath.Clean(path) != filepath.Clean(folder) && strings.HasPrefix(entry.Name(), ".") {
 			if entry.IsDir() {
 				return fs.SkipDir
 			}
