@@ -72,6 +72,9 @@ type serving struct {
 func (p *process) newServing(set *definition.Set) (*serving, error) {
 	c := p.config
 	metrics := prometheus.NewRegistry()
+	if p.hotCache != nil {
+		metrics.MustRegister(p.hotCache)
+	}
 	s := &serving{process: p}
 	var err error
 	s.server, err = server.New(server.Options{

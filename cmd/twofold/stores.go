@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,12 +16,10 @@ import (
 	"github.com/twofold-ml/twofold/internal/offline"
 	"github.com/twofold-ml/twofold/internal/online"
 	"github.com/twofold-ml/twofold/internal/online/driver"
+	"github.com/twofold-ml/twofold/internal/online/hotcache"
 	"github.com/twofold-ml/twofold/internal/online/pebblestore"
 	"github.com/twofold-ml/twofold/internal/online/redisstore"
 )
-
-// publishedDefinitions is the name under which the online store keeps the definitions that `twofold apply` published.
-const publishedDefinitions = "definitions"
 
 // startTimeout is how long a process waits for a store when it starts.
 const startTimeout = 10 * time.Second
@@ -32,8 +31,13 @@ type process struct {
 	log     *slog.Logger
 	online  *online.Store
 	offline *offline.Store
+	// hotCache is what keeps rows in memory in front of the online store; nil where nothing does.
+	hotCache *hotcache.Cache
 	// onlineName says where the online store is, without password.
 	onlineName string
+	// source is where the definitions come from, and sum that of the content that was read first.
+	source *definitionSource
+	sum    [sha256.Size]byte
 }
 
 // open opens the stores that the configuration names. The caller closes the process.
@@ -48,10 +52,11 @@ func (a *app) open(ctx context.Context, c config.Config) (*process, error) {
 	if !c.ClockStart.IsZero() {
 		options.Now = p.now
 	}
-	p.online = online.NewStore(d, options)
+	p.online = online.NewStore(p.cached(d), options)
 	if p.offline, err = offline.Open(ctx, offline.Config{Path: c.OfflineStorePath, S3: s3Config(c)}); err != nil {
 		return nil, errors.Join(err, p.online.Close())
 	}
+	p.source = &definitionSource{path: c.Definitions, offline: p.offline, online: p.online, onlineName: p.onlineName}
 	return p, nil
 }
 
@@ -77,6 +82,16 @@ func (p *process) openDriver() (driver.Driver, error) {
 	return d, err
 }
 
+// cached puts the hot-entity cache in front of a driver, where one is configured.
+func (p *process) cached(d driver.Driver) driver.Driver {
+	c := p.config.HotCache
+	if c.MaxBytes == 0 {
+		return d
+	}
+	p.hotCache = hotcache.New(d, hotcache.Options{MaxBytes: int64(c.MaxBytes), MaxStaleness: c.MaxStaleness})
+	return p.hotCache
+}
+
 // close closes the stores. It tells what went wrong, because nobody else can do anything about it.
 func (p *process) close() {
 	if err := errors.Join(p.online.Close(), p.offline.Close()); err != nil {
@@ -84,38 +99,30 @@ func (p *process) close() {
 	}
 }
 
+// defaults are what definitions leave to the process.
+func (p *process) defaults() definition.Defaults {
+	return definition.Defaults{SyncInterval: p.config.FeatureSyncInterval}
+}
+
 // definitions returns the definitions that the configuration names: files, else those that were published.
 func (p *process) definitions(ctx context.Context) (*definition.Set, error) {
-	defaults := definition.Defaults{SyncInterval: p.config.FeatureSyncInterval}
-	if path := p.config.Definitions; path != "" {
-		return readDefinitions(path, defaults)
+	found, err := p.source.content(ctx)
+	if err != nil {
+		return nil, err
 	}
-	set, err := p.published(ctx, defaults)
-	if err == nil && set == nil {
-		return nil, fault.New(fault.Precondition, "there are no definitions: none are published in the online store (%s); "+
-			"publish some with `twofold apply --definitions FOLDER`, or name files with --definitions", p.onlineName)
-	}
-	return set, err
+	p.sum = found.sum()
+	return found.parse(p.defaults())
 }
 
 // published returns the definitions in the online store, nil where there are none.
-func (p *process) published(ctx context.Context, defaults definition.Defaults) (*definition.Set, error) {
+func (p *process) published(ctx context.Context) (*definition.Set, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	values, err := p.online.GetMeta(ctx, []string{publishedDefinitions})
 	if err != nil || values[0] == nil {
 		return nil, err
 	}
-	return definition.Unmarshal(values[0], defaults)
-}
-
-// readDefinitions reads and checks a file or folder.
-func readDefinitions(path string, defaults definition.Defaults) (*definition.Set, error) {
-	files, err := definition.ReadFiles(path)
-	if err != nil {
-		return nil, err
-	}
-	return definition.Parse(files, defaults)
+	return definition.Unmarshal(values[0], p.defaults())
 }
 
 // greet logs what the process runs on, and what an operator should know about it.
@@ -125,14 +132,13 @@ func (p *process) greet(ctx context.Context, set *definition.Set) {
 	} else {
 		p.log.Info("using Redis", "url", p.onlineName, "key_prefix", p.config.OnlineStore.RedisKeyPrefix)
 	}
+	if p.hotCache != nil {
+		p.log.Info("keeping rows in memory", "max_bytes", p.config.HotCache.MaxBytes, "max_staleness", p.config.HotCache.MaxStaleness)
+	}
 	if !p.config.ClockStart.IsZero() {
 		p.log.Warn("replay: the clock of this process does not tell the real time", "clock_start", p.config.ClockStart)
 	}
-	source := p.config.Definitions
-	if source == "" {
-		source = "published in the online store"
-	}
-	p.log.Info("definitions read", "from", source, "entities", len(set.Registry.Entities()), "feature_views", len(set.Registry.Views()),
+	p.log.Info("definitions read", "from", p.source.String(), "entities", len(set.Registry.Entities()), "feature_views", len(set.Registry.Views()),
 		"feature_services", len(set.Registry.Services()), "hash", set.Hash())
 	for _, problem := range set.Warnings {
 		p.log.Warn("definitions: " + problem.String())

@@ -43,6 +43,8 @@ type Config struct {
 	Log Log `yaml:"log"`
 	// Limits protect a server from requests that are too large, and from too many at once.
 	Limits Limits `yaml:"limits"`
+	// HotCache keeps the rows of often-read entities in the memory of a server.
+	HotCache HotCache `yaml:"hot_cache"`
 	// Replay: the process believes that it started at this instant (RFC 3339), and its clock runs on at normal speed from there. For
 	// demos, tests and replays of recorded data. Defaults to the real clock.
 	ClockStart time.Time `yaml:"clock_start"`
@@ -121,6 +123,17 @@ type Limits struct {
 	MaxConcurrentHistorical int `yaml:"max_concurrent_historical"`
 }
 
+// HotCache keeps the rows of often-read entities in the memory of a server, in front of the online store.
+type HotCache struct {
+	// Most memory that `serve` uses to keep the rows of often-read entities, keys and bookkeeping included, in bytes, or with a unit: KiB,
+	// MiB, GiB; at least 1MiB, or 0 for none: each request then asks the online store. Defaults to 0.
+	MaxBytes Bytes `yaml:"max_bytes"`
+	// Longest that a row is served from memory after the online store was asked for it; a plain number is seconds; more than 0. What other processes
+	// write may be seen this much later; what this one writes (PushFeatures) it sees at once, and a finished full sync within 2s. A ttl is
+	// kept to the moment whatever is set here. Defaults to 1s.
+	MaxStaleness time.Duration `yaml:"max_staleness"`
+}
+
 // SyncHTTPAddress is the default of http_address for `twofold sync`.
 const SyncHTTPAddress = ":7072"
 
@@ -138,6 +151,7 @@ func Defaults() Config {
 		HTTPAddress:         ":7071",
 		DrainTimeout:        20 * time.Second,
 		Log:                 Log{Level: "info", Format: "text"},
+		HotCache:            HotCache{MaxStaleness: time.Second},
 		Limits: Limits{
 			MaxRowsPerRequest: 10_000, MaxFeaturesPerRequest: 5_000, MaxValuesPerRequest: 10_000_000, MaxKeyBytes: 8 << 10, MaxListElements: 1 << 16,
 			MaxMessageBytes: 64 << 20, MaxEntityRowsPerStream: 50_000_000, MaxConcurrentOnline: 1024, MaxOnlineStreams: 1024, MaxInFlightPerStream: 32,

@@ -180,6 +180,8 @@ func TestErrorsNameSettingSourceAndMend(t *testing.T) {
 		{name: "size", file: "limits: {max_message_bytes: 64MB}", want: `"64MB" is not a size`},
 		{name: "size overflow", file: "limits: {max_message_bytes: 9999999999999GiB}", want: `is not a size`},
 		{name: "size range", file: "limits: {max_message_bytes: 4GiB}", want: `c.yaml:1): 4GiB is not from 64KiB to 2147483647`},
+		{name: "hot cache size", args: []string{"--hot-cache-max-bytes=256"}, want: "hot_cache.max_bytes (flag --hot-cache-max-bytes): 256 is less than 1MiB; write a size with its unit, for example 256MiB, or 0"},
+		{name: "hot cache staleness", file: "hot_cache: {max_staleness: 0}", want: "hot_cache.max_staleness (file"},
 		{name: "number", file: "limits:\n  max_rows_per_request: many", want: `c.yaml:2): "many" is not a whole number`},
 		{name: "rows 0", args: []string{"--limits-max-rows-per-request=0"}, want: "0 is not from 1 to 10000000"},
 		{name: "time", args: []string{"--clock-start=yesterday"}, want: `"yesterday" is not an RFC 3339 time`},

@@ -53,6 +53,8 @@ func (l *Loaded) check() []error {
 	}
 	violation("server", checkDial(c.Server))
 	c.Limits.check(violation)
+	violation("hot_cache.max_bytes", checkHotCacheSize(c.HotCache.MaxBytes))
+	violation("hot_cache.max_staleness", checkPositive(c.HotCache.MaxStaleness))
 	violation("sync_in_process", checkToggle(c.SyncInProcess))
 	violation("s3.path_style", checkToggle(c.S3.PathStyle))
 	return errs
@@ -247,6 +249,16 @@ func checkRange(n, least, most int64) error {
 func checkSize(b, least, most Bytes) error {
 	if b < least || b > most {
 		return fmt.Errorf("%v is not from %v to %v", b, least, most)
+	}
+	return nil
+}
+
+// leastHotCache is the least memory that is worth the look: less is mostly a number without its unit.
+const leastHotCache Bytes = 1 << 20
+
+func checkHotCacheSize(b Bytes) error {
+	if b != 0 && b < leastHotCache {
+		return fmt.Errorf("%v is less than %v; write a size with its unit, for example 256MiB, or 0 to keep no rows in memory", b, leastHotCache)
 	}
 	return nil
 }
