@@ -57,7 +57,7 @@ func (a *app) apply(ctx context.Context, path string, c config.Config, o applyOp
 		return err
 	}
 	defer p.close()
-	old, err := p.published(ctx, definition.Defaults{SyncInterval: c.FeatureSyncInterval})
+	old, err := p.published(ctx)
 	if _, ok := errors.AsType[*definition.ProblemsError](err); ok {
 		a.complain("warning: the published definitions are no longer valid, so that nothing is known of what changes")
 	} else if err != nil {
