@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/protobuf/proto"
 
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/internal/fault"
@@ -137,9 +136,9 @@ func leastAnswerBytes(req *twofoldv1.GetOnlineFeaturesRequest, selection *featur
 	return rows * row
 }
 
-// checkAnswer refuses an answer that is too large to be sent: what its strings and lists come to is known only now.
-func (s *Server) checkAnswer(answer proto.Message) error {
-	if size, limit := proto.Size(answer), s.o.MaxMessageBytes; size > limit {
+// checkAnswerSize refuses an answer that is too large to be sent: what its strings and lists come to is known only now.
+func (s *Server) checkAnswerSize(size int) error {
+	if limit := s.o.MaxMessageBytes; size > limit {
 		return pastLimit("", "max_message_bytes", limit, "the answer has %d bytes, more than this server's limit of %d a message; ask for fewer rows or features a request", size, limit)
 	}
 	return nil

@@ -32,7 +32,7 @@ func newMetrics(registry *prometheus.Registry) *metrics {
 			grpcprom.WithHistogramBuckets(latencyBuckets))),
 		onlineRows: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "twofold_online_rows_total",
-			Help: "Rows in answers of GetOnlineFeatures, by feature view and status (PRESENT, NOT_FOUND, EXPIRED).",
+			Help: "Rows in answers of GetOnlineFeatures, by feature view and status (PRESENT, NOT_FOUND, EXPIRED, UNAVAILABLE).",
 		}, []string{"feature_view", "status"}),
 		pushedRows: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "twofold_pushed_rows_total",
@@ -55,22 +55,24 @@ func newMetrics(registry *prometheus.Registry) *metrics {
 
 // countRows counts one view's rows by the status of one of its columns; a null is a row that is there.
 func (v *viewCounters) countRows(statuses []feature.Status) {
-	var counts [feature.Expired + 1]int
+	var counts [feature.Unavailable + 1]int
 	for _, s := range statuses {
 		counts[s]++
 	}
 	v.present.Add(float64(counts[feature.Present] + counts[feature.Null]))
 	v.notFound.Add(float64(counts[feature.NotFound]))
 	v.expired.Add(float64(counts[feature.Expired]))
+	v.unavailable.Add(float64(counts[feature.Unavailable]))
 }
 
 // viewCounters are one view's counters, looked up once.
-type viewCounters struct{ present, notFound, expired prometheus.Counter }
+type viewCounters struct{ present, notFound, expired, unavailable prometheus.Counter }
 
 func (m *metrics) view(name string) *viewCounters {
 	return &viewCounters{
-		present:  m.onlineRows.WithLabelValues(name, feature.Present.String()),
-		notFound: m.onlineRows.WithLabelValues(name, feature.NotFound.String()),
-		expired:  m.onlineRows.WithLabelValues(name, feature.Expired.String()),
+		present:     m.onlineRows.WithLabelValues(name, feature.Present.String()),
+		notFound:    m.onlineRows.WithLabelValues(name, feature.NotFound.String()),
+		expired:     m.onlineRows.WithLabelValues(name, feature.Expired.String()),
+		unavailable: m.onlineRows.WithLabelValues(name, feature.Unavailable.String()),
 	}
 }

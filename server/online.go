@@ -4,7 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
@@ -14,13 +19,24 @@ import (
 	"github.com/twofold-ml/twofold/internal/wire"
 )
 
-// GetOnlineFeatures implements twofold.v1.FeatureService.
+// GetOnlineFeatures implements twofold.v1.FeatureService for callers in this process. A call over gRPC goes by way of onlineMethod, which
+// sends the same answer without making a message of it.
 func (s *Server) GetOnlineFeatures(ctx context.Context, req *twofoldv1.GetOnlineFeaturesRequest) (*twofoldv1.GetOnlineFeaturesResponse, error) {
-	if err := s.checkOnlineRequest(req); err != nil {
+	answer, err := s.answerOnline(ctx, req)
+	if err != nil {
 		return nil, err
 	}
-	maxStaleness, err := staleness(req.GetMaxStaleness())
-	if err != nil {
+	defer answer.Free()
+	resp := &twofoldv1.GetOnlineFeaturesResponse{}
+	if err := proto.Unmarshal(answer.ReadOnlyData(), resp); err != nil {
+		return nil, fault.New(fault.Internal, "an answer that cannot be read: %w", err)
+	}
+	return resp, nil
+}
+
+// answerOnline returns the bytes of the answer, a GetOnlineFeaturesResponse. Whoever sends them frees them.
+func (s *Server) answerOnline(ctx context.Context, req *twofoldv1.GetOnlineFeaturesRequest) (mem.Buffer, error) {
+	if err := s.checkOnlineRequest(req); err != nil {
 		return nil, err
 	}
 	c := s.catalog.Load()
@@ -33,51 +49,93 @@ func (s *Server) GetOnlineFeatures(ctx context.Context, req *twofoldv1.GetOnline
 	if err := s.checkOnlineSelection(req, selection.Selection); err != nil {
 		return nil, err
 	}
-	keys, rows, err := keyColumns(selection.Selection, req.GetEntities())
+	options, err := s.readOptions(req)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.unsynced.check(ctx, selection); err != nil {
+	keys, err := keyColumns(selection.Selection, req.GetEntities())
+	if err != nil {
 		return nil, err
 	}
-	asOf := feature.AsOf(s.o.Now().UnixMicro())
-	result, err := s.o.Online.Read(ctx, selection.plan, keys, online.ReadOptions{AsOf: asOf, MaxStaleness: maxStaleness})
+	if options.Unknown, err = c.unsynced.faults(ctx, selection, options.AllowPartial); err != nil {
+		return nil, err
+	}
+	result, err := s.o.Online.Read(ctx, selection.plan, keys, options)
 	if err != nil {
 		return nil, err
 	}
 	for v, counters := range selection.counters {
 		counters.countRows(result.Columns[selection.firstColumn[v]].Status)
 	}
-	return onlineResponse(req, selection, result, rows, asOf)
+	answer, err := s.encodeOnline(ctx, req, selection, result, options.AsOf)
+	result.Release()
+	return answer, err
 }
 
-func onlineResponse(req *twofoldv1.GetOnlineFeaturesRequest, selection *onlineSelection, result *online.Result, rows int, asOf feature.AsOf) (*twofoldv1.GetOnlineFeaturesResponse, error) {
-	resp := &twofoldv1.GetOnlineFeaturesResponse{
-		Columns:    make([]*twofoldv1.Column, 0, len(req.GetEntities())+len(selection.Columns)),
-		Views:      make([]*twofoldv1.ViewMetadata, len(selection.Views)),
-		AsOfMicros: int64(asOf),
+// readOptions reads the clock, once a request, and what the request says of time and of partial answers.
+func (s *Server) readOptions(req *twofoldv1.GetOnlineFeaturesRequest) (online.ReadOptions, error) {
+	maxStaleness, err := staleness(req.GetMaxStaleness())
+	if err != nil {
+		return online.ReadOptions{}, err
 	}
+	now := s.o.Now().UnixMicro()
+	o := online.ReadOptions{
+		AsOf: feature.AsOf(now), MaxStaleness: maxStaleness, IncludeExpired: req.GetIncludeExpired(), AllowPartial: req.GetAllowPartial(),
+	}
+	if req.AsOfMicros != nil {
+		o.AsOf, o.Past = feature.AsOf(req.GetAsOfMicros()), true
+		if req.GetAsOfMicros() > now {
+			return o, fault.InvalidField("as_of_micros", "%d is later than this server's clock (%d): what will be is not known; leave it out to ask for now", req.GetAsOfMicros(), now)
+		}
+	}
+	return o, nil
+}
+
+// answers lends the memory in which answers are put together.
+var answers = sync.Pool{New: func() any { return &wire.OnlineAnswer{} }}
+
+// encodeOnline writes the answer. It needs neither the result nor the request any more when it has returned.
+func (s *Server) encodeOnline(ctx context.Context, req *twofoldv1.GetOnlineFeaturesRequest, selection *onlineSelection, result *online.Result, asOf feature.AsOf) (mem.Buffer, error) {
+	answer := answers.Get().(*wire.OnlineAnswer)
+	defer func() {
+		answer.Reset()
+		answers.Put(answer)
+	}()
+	answer.AsOf = asOf
 	if !req.GetOmitEntities() {
-		resp.Columns = append(resp.Columns, req.GetEntities()...)
+		answer.Entities = req.GetEntities()
 	}
 	for i, column := range selection.Columns {
-		c, err := wire.ColumnToProto(column.Name, result.Columns[i], 0, rows)
-		if err != nil {
-			return nil, err
-		}
-		resp.Columns = append(resp.Columns, c)
+		answer.AddColumn(column.Name, result.Columns[i])
 	}
 	for v, view := range selection.Views {
-		meta := &twofoldv1.ViewMetadata{Name: view.View.Name}
+		var events []int64
 		if req.GetIncludeEventTimes() {
-			meta.EventTimesMicros = result.EventTimes[v]
+			events = result.EventTimes[v]
 		}
-		if ttl := result.TTLs[v]; ttl != 0 {
-			meta.Ttl = durationpb.New(ttl.Duration())
-		}
-		resp.Views[v] = meta
+		answer.AddView(view.View.Name, events, result.TTLs[v], s.faultProto(ctx, result.Faults[v]))
 	}
-	return resp, nil
+	size, err := answer.Size()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkAnswerSize(size); err != nil {
+		return nil, err
+	}
+	buffer := answerBuffers.Get(size)
+	bytes, err := answer.Append((*buffer)[:0])
+	if err != nil || len(bytes) != size {
+		return nil, fault.New(fault.Internal, "an answer of %d bytes was written as %d: %w", size, len(bytes), err)
+	}
+	return mem.NewBuffer(buffer, answerBuffers), nil
+}
+
+// faultProto is what a call would have failed with, nil for nil.
+func (s *Server) faultProto(ctx context.Context, err error) *statuspb.Status {
+	if err == nil {
+		return nil
+	}
+	return status.Convert(s.statusError(ctx, twofoldv1.FeatureService_GetOnlineFeatures_FullMethodName, err)).Proto()
 }
 
 // staleness reads a max_staleness field: 0 where it is not set. A set 0 is refused, because it would expire everything.
@@ -95,19 +153,19 @@ func staleness(d *durationpb.Duration) (feature.TTL, error) {
 	return ttl, nil
 }
 
-// keyColumns returns a request's entity keys in the order of the selection's KeyNames, and the number of rows.
-func keyColumns(selection *feature.Selection, entities []*twofoldv1.Column) ([]*feature.Column, int, error) {
+// keyColumns returns a request's entity keys in the order of the selection's KeyNames.
+func keyColumns(selection *feature.Selection, entities []*twofoldv1.Column) ([]*feature.Column, error) {
 	columns, err := wire.ColumnsFromProto("entities", entities)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	keys := make([]*feature.Column, len(selection.KeyNames))
 	for k, key := range selection.KeyNames {
 		if keys[k], err = entityKey(selection, key, columns, "entities"); err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 	}
-	return keys, columns.Rows, nil
+	return keys, nil
 }
 
 // entityKey returns the column of one entity key.
@@ -116,6 +174,9 @@ func entityKey(selection *feature.Selection, key feature.Key, columns wire.Colum
 	if column == nil {
 		return nil, fault.InvalidField(field, "no column %q (%v), a key of entity %q, which the features need%s",
 			key.Name, key.Type, keyOwner(selection, key.Name), feature.DidYouMean(key.Name, columns.Names))
+	}
+	if column.Type == key.Type {
+		return column, nil
 	}
 	return typed(column, key.Type, fmt.Sprintf("%s[%d]", field, at), fmt.Sprintf("key %q", key.Name))
 }

@@ -178,13 +178,14 @@ func (s *Server) drain(grpcServer *grpc.Server) {
 func (s *Server) newGRPCServer() *grpc.Server {
 	unary, stream := s.interceptors()
 	g := grpc.NewServer(
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(s.o.MaxMessageBytes),
 		grpc.MaxSendMsgSize(s.o.MaxMessageBytes),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		unary, stream,
 	)
-	twofoldv1.RegisterFeatureServiceServer(g, s)
+	g.RegisterService(featureService(), s)
 	twofoldv1.RegisterRegistryServiceServer(g, s)
 	healthpb.RegisterHealthServer(g, s.health)
 	reflection.Register(g)

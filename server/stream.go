@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
@@ -105,19 +106,17 @@ func errStreamStopped() error {
 // answer answers one request. Whatever is wrong with the request or with its answer becomes an error under its id.
 func (c *streamCall) answer(ctx context.Context, request *twofoldv1.StreamOnlineFeaturesRequest) {
 	start := time.Now()
-	answer := &twofoldv1.StreamOnlineFeaturesResponse{RequestId: request.GetRequestId()}
-	// Encoded here and not by SendMsg, for which an answer that cannot be encoded would be the end of the stream.
-	var encoded grpc.PreparedMsg
 	code := codes.OK
-	err := c.server.answerStreamed(ctx, request.GetRequest(), answer)
+	var message any
+	answer, err := c.server.answerStreamed(ctx, request.GetRequest())
 	if err == nil {
-		err = encoded.Encode(c.stream, answer)
-	}
-	var message any = &encoded
-	if err != nil {
+		message = streamedAnswer(request.GetRequestId(), answer)
+	} else {
 		st := status.Convert(c.server.statusError(ctx, twofoldv1.FeatureService_StreamOnlineFeatures_FullMethodName, err))
-		code, answer.Result = st.Code(), &twofoldv1.StreamOnlineFeaturesResponse_Error{Error: st.Proto()}
-		message = answer
+		code = st.Code()
+		message = &twofoldv1.StreamOnlineFeaturesResponse{
+			RequestId: request.GetRequestId(), Result: &twofoldv1.StreamOnlineFeaturesResponse_Error{Error: st.Proto()},
+		}
 	}
 	c.server.metrics.streamed.handled(code, time.Since(start))
 	c.sending.Lock()
@@ -126,8 +125,8 @@ func (c *streamCall) answer(ctx context.Context, request *twofoldv1.StreamOnline
 }
 
 // answerStreamed does for one request of a stream what the interceptors and the method do for a call of its own.
-func (s *Server) answerStreamed(ctx context.Context, req *twofoldv1.GetOnlineFeaturesRequest, answer *twofoldv1.StreamOnlineFeaturesResponse) error {
-	return guarded(func() error {
+func (s *Server) answerStreamed(ctx context.Context, req *twofoldv1.GetOnlineFeaturesRequest) (answer mem.Buffer, err error) {
+	err = guarded(func() error {
 		if req == nil {
 			return fault.InvalidField("request", "is not set; say what is asked, as in GetOnlineFeatures")
 		}
@@ -135,13 +134,10 @@ func (s *Server) answerStreamed(ctx context.Context, req *twofoldv1.GetOnlineFea
 			return err
 		}
 		defer s.gates.online.leave()
-		response, err := s.GetOnlineFeatures(ctx, req)
-		if err != nil {
-			return err
-		}
-		answer.Result = &twofoldv1.StreamOnlineFeaturesResponse_Response{Response: response}
-		return s.checkAnswer(answer)
+		answer, err = s.answerOnline(ctx, req)
+		return err
 	})
+	return answer, err
 }
 
 // streamMetrics are those of the requests inside streams, for which the gRPC middleware sees one call a stream.

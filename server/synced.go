@@ -105,31 +105,40 @@ func (u *unsyncedViews) split(ctx context.Context) (missing, brought []string, e
 	return missing, brought, nil
 }
 
-// check refuses a selection that has an unsynced view. The store is asked again first, so that a view is answered for as soon as it was synced.
-func (u *unsyncedViews) check(ctx context.Context, selection *onlineSelection) error {
-	if u.first(selection) == "" {
-		return nil
+// faults returns why rows of a selection's views are not known: one error a view, nil where they are, and nil where all are. The store
+// is asked again first, so that a view is answered for as soon as it was synced. Unless a partial answer will do, the first is the error of the
+// whole.
+func (u *unsyncedViews) faults(ctx context.Context, selection *onlineSelection, allowPartial bool) ([]error, error) {
+	if !u.concern(selection) {
+		return nil, nil
 	}
 	if _, err := u.load(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	if name := u.first(selection); name != "" {
-		return fault.New(fault.Unavailable, "feature view %q has not been synced into the online store yet, or the store has lost its data, so who is in it is not known; "+
-			"run `twofold sync`, or define the view with sync.enabled: false if its rows come by PushFeatures alone", name)
+	current := *u.current.Load()
+	var faults []error
+	for i, view := range selection.Views {
+		if !current[view.View.Name] {
+			continue
+		}
+		err := fault.New(fault.Unavailable, "feature view %q has not been synced into the online store yet, or the store has lost its data, so who is in it is not known; "+
+			"run `twofold sync`, or define the view with sync.enabled: false if its rows come by PushFeatures alone", view.View.Name)
+		if !allowPartial {
+			return nil, err
+		}
+		if faults == nil {
+			faults = make([]error, len(selection.Views))
+		}
+		faults[i] = err
 	}
-	return nil
+	return faults, nil
 }
 
-// first returns the name of the selection's first unsynced view, "" where there is none.
-func (u *unsyncedViews) first(selection *onlineSelection) string {
+// concern reports whether one of the selection's views is unsynced, as far as is known.
+func (u *unsyncedViews) concern(selection *onlineSelection) bool {
 	current := *u.current.Load()
 	if len(current) == 0 {
-		return ""
+		return false
 	}
-	for _, view := range selection.Views {
-		if current[view.View.Name] {
-			return view.View.Name
-		}
-	}
-	return ""
+	return slices.ContainsFunc(selection.Views, func(view feature.SelectedView) bool { return current[view.View.Name] })
 }

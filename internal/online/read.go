@@ -23,6 +23,9 @@ type ReadOptions struct {
 	IncludeExpired bool
 	// AllowPartial answers what can be read where some rows cannot be: their values are Unavailable.
 	AllowPartial bool
+	// Unknown says, for each of Selection.Views, why its rows cannot be told from missing ones, nil where they can: they are Unavailable
+	// for that reason. nil is none. It goes with AllowPartial.
+	Unknown []error
 }
 
 // Result is the answer to a Read. Row i belongs to row i of the keys.
@@ -128,7 +131,10 @@ func (s *Store) decode(ctx context.Context, p *Plan, keys []*feature.Column, o R
 				continue
 			}
 			err := error(nil)
-			if a.errs != nil {
+			if o.Unknown != nil {
+				err = o.Unknown[i]
+			}
+			if err == nil && a.errs != nil {
 				err = a.errs[at]
 			}
 			if err == nil {
