@@ -7,25 +7,25 @@ import (
 	"github.com/twofold-ml/twofold/internal/definition"
 )
 
-// Reload makes the server answer by other definitions, and returns what changed; nil where nothing did. The change is atomic: a call under
+// Reload makes the server answer by other definitions. The change is atomic: a call under
 // way goes on by the definitions that it began with, and each later one goes by the new ones alone.
 //
 // A view that is new, and that the online store has no rows of yet, is answered with UNAVAILABLE until it is synced. The server stays ready
 // meanwhile, for the sake of the other views. The store is asked once, within Options.PingInterval; if it does not answer, the
 // new views count as not synced until it does.
-func (s *Server) Reload(ctx context.Context, set *definition.Set) ([]definition.Change, error) {
+func (s *Server) Reload(ctx context.Context, set *definition.Set) error {
 	if set == nil {
-		return nil, errors.New("server: no definitions to reload")
+		return errors.New("server: no definitions to reload")
 	}
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
 	old := s.catalog.Load()
 	if old.registry.Hash() == set.Hash() {
-		return nil, nil
+		return nil
 	}
 	next, err := newCatalog(set, s.metrics, s.o.Online, old)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.o.PingInterval)
 	defer cancel()
@@ -37,8 +37,5 @@ func (s *Server) Reload(ctx context.Context, set *definition.Set) ([]definition.
 	if len(brought) > 0 {
 		s.o.Logger.Warn("new feature views are not synced yet; requests for them are answered with UNAVAILABLE until they are", "feature_views", brought)
 	}
-	return definition.Diff(old.definitions, set), nil
+	return nil
 }
-
-// DefinitionsHash identifies the definitions that the server goes by now.
-func (s *Server) DefinitionsHash() string { return s.catalog.Load().registry.Hash() }

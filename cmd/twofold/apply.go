@@ -21,7 +21,7 @@ func (a *app) applyCommand() *cobra.Command {
 		Use:   "apply [PATH]",
 		Short: "Publish definitions in the online store, for every server and syncer that uses it",
 		Long: `Checks a file or folder of feature definitions as "twofold lint" does, shows what changes, and publishes them in the online
-store. Servers and syncers that are given no definitions of their own read them there when they start.
+store. Servers and syncers that are given no definitions of their own read them there, when they start and while they run.
 
 A change that makes requests or models fail that worked before is refused, unless --allow-breaking says that it is meant.`,
 		Example: `  ONLINE_STORE_REDIS=redis://localhost:6379 OFFLINE_STORE_PATH=s3://features twofold apply features/
@@ -79,7 +79,7 @@ func (a *app) apply(ctx context.Context, path string, c config.Config, o applyOp
 	if err := p.online.PutMeta(ctx, publishedDefinitions, encoded); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "published in %s; servers and syncers read definitions when they start, so restart those that run\n", p.onlineName)
+	_, err = fmt.Fprintf(a.out, "published in %s; servers and syncers that run take them within their definitions_reload_interval\n", p.onlineName)
 	return err
 }
 

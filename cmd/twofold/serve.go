@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
@@ -25,6 +26,9 @@ func (a *app) serveCommand() *cobra.Command {
 With nothing configured it uses an online store embedded in the process, kept in ./twofold-data, and syncs it itself.
 With ONLINE_STORE_REDIS it uses Redis, which "twofold sync" fills.
 
+Definitions that change are taken without a restart, at once on SIGHUP. Those that cannot be used are told of in the log and in metrics, and the
+ones before stay in force.
+
 On SIGINT or SIGTERM it reports not ready, lets calls in flight finish within --drain-timeout, and exits 0.`,
 		Example: `  twofold serve --definitions features/ --offline-store-path /data/parquet
   ONLINE_STORE_REDIS=redis://localhost:6379 OFFLINE_STORE_PATH=s3://features twofold serve`,
@@ -43,6 +47,8 @@ On SIGINT or SIGTERM it reports not ready, lets calls in flight finish within --
 }
 
 func (a *app) serve(ctx context.Context, c config.Config) error {
+	signals, stop := catchReloads()
+	defer stop()
 	p, err := a.open(ctx, c)
 	if err != nil {
 		return err
@@ -57,6 +63,7 @@ func (a *app) serve(ctx context.Context, c config.Config) error {
 	if err != nil {
 		return err
 	}
+	s.reloader = p.newReloader(set, signals, s.metrics, s.reload)
 	return s.run(ctx)
 }
 
@@ -64,8 +71,13 @@ func (a *app) serve(ctx context.Context, c config.Config) error {
 type serving struct {
 	process    *process
 	server     *server.Server
-	syncer     *syncer.Syncer
+	metrics    *prometheus.Registry
 	grpc, http net.Listener
+	// syncer is nil where the process does not sync; then status is too.
+	syncer *syncer.Syncer
+	status *syncStatus
+	// reloader is nil where the definitions stay as they are.
+	reloader *reloader
 }
 
 // newServing makes the server and opens its listeners, so that a port that is taken shows before anything is served.
@@ -75,7 +87,7 @@ func (p *process) newServing(set *definition.Set) (*serving, error) {
 	if p.hotCache != nil {
 		metrics.MustRegister(p.hotCache)
 	}
-	s := &serving{process: p}
+	s := &serving{process: p, metrics: metrics}
 	var err error
 	s.server, err = server.New(server.Options{
 		Definitions: set, Online: p.online, Offline: p.offline, Now: p.now, Logger: p.log, Metrics: metrics,
@@ -85,7 +97,8 @@ func (p *process) newServing(set *definition.Set) (*serving, error) {
 		return nil, err
 	}
 	if c.Syncs() {
-		if s.syncer, err = p.newSyncer(set, newSyncStatus(metrics)); err != nil {
+		s.status = newSyncStatus(metrics)
+		if s.syncer, err = p.newSyncer(set, s.status); err != nil {
 			return nil, err
 		}
 	}
@@ -121,14 +134,30 @@ func (s *serving) run(ctx context.Context) error {
 		}
 		synced <- err
 	}()
+	var reloads sync.WaitGroup
+	if s.reloader != nil {
+		reloads.Go(func() { s.reloader.run(ctx) })
+	}
 	log.Info("serving", "grpc", s.grpc.Addr().String(), "http", s.http.Addr().String(), "syncs", s.syncer != nil)
 	err := s.server.Serve(ctx, s.grpc, s.http)
 	stop()
+	reloads.Wait()
 	if syncErr := <-synced; err == nil {
 		err = syncErr
 	}
 	log.Info("stopped")
 	return err
+}
+
+// reload makes server and syncer go by other definitions.
+func (s *serving) reload(ctx context.Context, set *definition.Set) error {
+	if err := s.server.Reload(ctx, set); err != nil {
+		return err
+	}
+	if s.syncer != nil {
+		return reloadSyncer(s.syncer, s.status, set)
+	}
+	return nil
 }
 
 // listen opens a listener.

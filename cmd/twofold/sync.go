@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/twofold-ml/twofold/internal/config"
 	"github.com/twofold-ml/twofold/internal/definition"
+	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/syncer"
 )
 
@@ -30,7 +32,7 @@ func (a *app) syncCommand() *cobra.Command {
 		Long: `For each feature view, finds the newest row of every entity and writes those rows to the online store, newest wins, so
 that a run may be repeated or race with another. Each run reports what became of every row.
 
-Without --once it runs every view on its interval until it is stopped, and serves /healthz, /readyz (ready when the
+Without --once it runs every view on its interval until it is stopped, takes definitions that change without a restart (at once on SIGHUP), and serves /healthz, /readyz (ready when the
 last run of every view succeeded) and /metrics over HTTP on :7072. With --once it runs every view once, prints one line
 a view, and exits with an error if one failed (3 where a store cannot be reached, else 1): for a CronJob or a pipeline.`,
 		Example: `  twofold sync
@@ -59,6 +61,12 @@ a view, and exits with an error if one failed (3 where a store cannot be reached
 }
 
 func (a *app) sync(ctx context.Context, c config.Config, once bool, views []string) error {
+	var signals chan os.Signal
+	if !once {
+		var stop func()
+		signals, stop = catchReloads()
+		defer stop()
+	}
 	p, err := a.open(ctx, c)
 	if err != nil {
 		return err
@@ -80,7 +88,20 @@ func (a *app) sync(ctx context.Context, c config.Config, once bool, views []stri
 	if once {
 		return a.syncOnce(ctx, s, views)
 	}
-	return p.syncUntilDone(ctx, s, status)
+	reloader := p.newReloader(set, signals, status.registry, func(_ context.Context, set *definition.Set) error {
+		return reloadSyncer(s, status, set)
+	})
+	return p.syncUntilDone(ctx, s, status, reloader)
+}
+
+// reloadSyncer makes a syncer go by other definitions.
+func reloadSyncer(s *syncer.Syncer, status *syncStatus, set *definition.Set) error {
+	s.Reload(set.Registry)
+	views, err := s.Views()
+	if err == nil {
+		status.expect(views)
+	}
+	return err
 }
 
 // newSyncer returns a syncer that reports to status.
@@ -95,9 +116,7 @@ func (p *process) newSyncer(set *definition.Set, status *syncStatus) (*syncer.Sy
 	if err != nil {
 		return nil, err
 	}
-	for _, view := range all {
-		status.expect(view.Name)
-	}
+	status.expect(all)
 	return s, nil
 }
 
@@ -112,8 +131,8 @@ func (a *app) syncOnce(ctx context.Context, s *syncer.Syncer, views []string) er
 	return err
 }
 
-// syncUntilDone runs every view on its interval, and serves health and metrics, until ctx is done.
-func (p *process) syncUntilDone(ctx context.Context, s *syncer.Syncer, status *syncStatus) error {
+// syncUntilDone runs every view on its interval, reloads definitions, and serves health and metrics, until ctx is done.
+func (p *process) syncUntilDone(ctx context.Context, s *syncer.Syncer, status *syncStatus, reloader *reloader) error {
 	listener, err := listen(p.config.HTTPAddress, "http-address")
 	if err != nil {
 		return err
@@ -130,7 +149,10 @@ func (p *process) syncUntilDone(ctx context.Context, s *syncer.Syncer, status *s
 		}
 		failed <- err
 	}()
+	var reloads sync.WaitGroup
+	reloads.Go(func() { reloader.run(ctx) })
 	err = s.Run(ctx)
+	reloads.Wait()
 	_ = h.Close() // what it answers now helps nobody
 	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, fmt.Errorf("HTTP server: %w", served))
@@ -179,12 +201,26 @@ func newSyncStatus(registry *prometheus.Registry) *syncStatus {
 	return s
 }
 
-// expect says that a view is synced, and has not been yet.
-func (s *syncStatus) expect(view string) {
+// expect says which views are synced from now on. Those that are new have not been yet; what is known of the others stays, and what is gone is
+// not told of any longer, but for counters.
+func (s *syncStatus) expect(views []*feature.View) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.states[view] = "not synced yet"
-	s.failures.WithLabelValues(view)
+	before := s.states
+	s.states = make(map[string]string, len(views))
+	for _, view := range views {
+		state, ok := before[view.Name]
+		if !ok {
+			state = "not synced yet"
+		}
+		s.states[view.Name] = state
+		s.failures.WithLabelValues(view.Name)
+		delete(before, view.Name)
+	}
+	for gone := range before {
+		s.last.DeleteLabelValues(gone)
+		s.lag.DeleteLabelValues(gone)
+	}
 }
 
 // add records a run.
@@ -200,6 +236,11 @@ func (s *syncStatus) add(r syncer.Report) {
 	s.seconds.WithLabelValues(r.View).Observe(r.Elapsed.Seconds())
 	if r.Err != nil {
 		s.failures.WithLabelValues(r.View).Inc()
+	}
+	if _, expected := s.states[r.View]; !expected {
+		return // its definition went while it was carried
+	}
+	if r.Err != nil {
 		s.states[r.View] = r.Err.Error()
 		return
 	}
