@@ -8,6 +8,9 @@
 //		Entities: []*twofoldv1.Column{client.Strings("origin", "EWR"), client.Strings("carrier", "UA"), client.Strings("tail_number", "N14228")},
 //	})
 //	speed, ok := client.Double(client.Find(resp.GetColumns(), "weather:wind_speed"), 0)
+//
+// Who ranks thousands of candidates asks over an OnlineStream, many requests at once. Who would rather have a part of the answer than none
+// sets AllowPartial and looks at Faults; who can use values past their ttl sets IncludeExpired and reads them with Value.
 package client
 
 import (
@@ -52,7 +55,7 @@ func (c *Client) Close() error { return c.conn.Close() }
 // Registry returns the client of the registry service.
 func (c *Client) Registry() twofoldv1.RegistryServiceClient { return c.registry }
 
-// Online returns the freshest features of the request's entities.
+// Online returns the freshest features of the request's entities, or those of the moment that its AsOfMicros names (see AsOf).
 func (c *Client) Online(ctx context.Context, req *twofoldv1.GetOnlineFeaturesRequest) (*twofoldv1.GetOnlineFeaturesResponse, error) {
 	return c.features.GetOnlineFeatures(ctx, req)
 }
