@@ -37,10 +37,10 @@ type Row struct {
 	// Value is the encoded StoredRow.
 	Value []byte
 	// ExpireAtMillis is the wall-clock time, in milliseconds since the Unix epoch, from which the store may drop the row
-	// and before which it must not; 0 is never.
+	// and before which it must not, unless it gives way to newer versions; 0 is never.
 	ExpireAtMillis int64
-	// Versions is how many versions of the row the store keeps, the newest by event time; 0 is layout LATEST, one row. The two layouts of
-	// a view do not see each other's rows.
+	// Versions is how many versions the store keeps of the entity and view, the newest by event time, at least 1; 0 is layout LATEST, one
+	// row. The two layouts of a view do not see each other's rows.
 	Versions int
 }
 
@@ -101,18 +101,24 @@ type Driver interface {
 	// On error no rows are returned, unless it is a *PartialError: then some of the store could be read, rows has its full length, and
 	// the rows of the reads that failed are nil.
 	//
-	// A History read of a moment before the oldest version that is kept, where older ones may have been dropped, is an error of kind
-	// fault.Precondition, since what was true then is not known.
+	// A History read of a moment before the oldest version that is kept is an error of kind fault.Precondition (NotKept) where any older
+	// one was given to Write and is not kept, since what was true then is not known; else no row is stored. It is the error of that read
+	// only, so that with others beside it the call's error is a *PartialError (Partly).
 	Read(ctx context.Context, reads []Read) ([][]byte, error)
 
 	// Write stores each row unless the stored row of its entity and view is newer. rows[i] is newer than the stored row if its
 	// (event time, created time) is greater; at equal times a row replaces a row, a tombstone replaces a row, and a
-	// row does not replace a tombstone. With Row.Versions, a row is compared with the stored version of the same event time
-	// only: it is Written where there is none, unless Row.Versions newer ones are kept already, which makes it Older. The decision and the write are one atomic step for each row, against every other writer in any process.
-	// Rows of one call are applied as if one after the other, so an entity and view may occur more than once.
+	// row does not replace a tombstone. The decision and the write are one atomic step for each row, against every other writer in any
+	// process. Rows of one call are applied as if one after the other, so an entity and view may occur more than once.
+	//
+	// With Row.Versions, versions that are more than Row.Versions are dropped first, the oldest ones. Then a row is compared in the same
+	// way with the stored version of the same event time only. Where there is none, it is Older if Row.Versions newer ones are kept, else
+	// it is Written, and the oldest version is dropped where there are now too many. A tombstone is a version like any other.
 	//
 	// A row replaces the stored expiry of its own entity and view. A store that can expire only whole entities keeps an
-	// entity until the latest expiry among its views.
+	// entity until the latest expiry among its views. All versions of an entity and view live until the latest expiry among them, and then
+	// go together, with the memory of what was dropped. A row that is past its ExpireAtMillis when it is written, and older than every
+	// version that is kept, is Older: others between them may have come and gone before.
 	//
 	// Write is not atomic as a whole: after an error any of the rows may have been stored. Calling it again with the same
 	// rows is safe. On success outcomes[i] belongs to rows[i].

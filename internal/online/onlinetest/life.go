@@ -145,6 +145,17 @@ func calls(d driver.Driver) map[string]func(ctx context.Context) error {
 			_, err := d.Write(ctx, []driver.Row{row("a", "v", value(1, 0, ""))})
 			return err
 		},
+		"Read of versions": func(ctx context.Context) error {
+			rows, err := d.Read(ctx, []driver.Read{historyRead("a", newest)})
+			if err != nil && rows != nil {
+				return errors.New("rows beside an error")
+			}
+			return err
+		},
+		"Write of versions": func(ctx context.Context) error {
+			_, err := d.Write(ctx, []driver.Row{version("a", 2, value(1, 0, ""))})
+			return err
+		},
 		"GetMeta": func(ctx context.Context) error { _, err := d.GetMeta(ctx, []string{"a"}); return err },
 		"PutMeta": func(ctx context.Context) error { return d.PutMeta(ctx, "a", nil) },
 		"Ping":    d.Ping,
@@ -162,6 +173,7 @@ func testCancelled(t *testing.T, h Harness) {
 		require.ErrorIs(t, call(late), context.DeadlineExceeded, name)
 	}
 	require.Equal(t, [][]byte{nil}, read(t, d, "a", "v"), "a write whose context was done must not be begun")
+	requireAsOf(t, d, "a", map[int64]any{newest: nil})
 	for name, call := range calls(d) {
 		require.NoError(t, call(t.Context()), name)
 	}

@@ -36,6 +36,7 @@ func Run(t *testing.T, h Harness) {
 		{"NewestWins", testNewestWins},
 		{"Oracle", testOracle},
 		{"Races", testRaces},
+		{"History", testHistory},
 		{"Expiry", testExpiry},
 		{"Meta", testMeta},
 		{"Cancelled", testCancelled},

@@ -98,13 +98,7 @@ func testMoments(t *testing.T, d driver.Driver) {
 // testForeignRows: a row that any protobuf library wrote is compared like any other, and one that is no row is replaced. Such rows
 // are put in place of the suite's by being the first of their key.
 func testForeignRows(t *testing.T, d driver.Driver) {
-	fixed := func(b []byte, number protowire.Number, v uint64) []byte {
-		return protowire.AppendFixed64(protowire.AppendTag(b, number, protowire.Fixed64Type), v)
-	}
-	reordered := fixed(fixed(fixed(nil, 3, schema.Fingerprint()), 2, 5), 1, 100)
-	noCreated := fixed(fixed(nil, 1, 100), 3, schema.Fingerprint())
-	dead := protowire.AppendVarint(protowire.AppendTag(fixed(nil, 1, 100), 7, protowire.VarintType), 1)
-	for name, foreign := range map[string][]byte{"reordered": reordered, "no created time": noCreated, "tombstone": dead} {
+	for name, foreign := range foreignRows() {
 		_, err := storedrow.ParseHeader(foreign)
 		require.NoError(t, err, name)
 		key := "foreign " + name
@@ -112,8 +106,20 @@ func testForeignRows(t *testing.T, d driver.Driver) {
 		require.Equal(t, []driver.Outcome{driver.Older}, write(t, d, row(key, "v", value(99, 1000, ""))), name)
 		require.Equal(t, []driver.Outcome{driver.Written}, write(t, d, row(key, "v", value(100, 6, ""))), name)
 	}
-	write(t, d, row("dead", "v", dead))
+	write(t, d, row("dead", "v", foreignRows()["tombstone"]))
 	require.Equal(t, []driver.Outcome{driver.Older}, write(t, d, row("dead", "v", value(100, 0, ""))))
+}
+
+// foreignRows are rows of event time 100 and created time 5 at most, as any protobuf library may write them.
+func foreignRows() map[string][]byte {
+	fixed := func(b []byte, number protowire.Number, v uint64) []byte {
+		return protowire.AppendFixed64(protowire.AppendTag(b, number, protowire.Fixed64Type), v)
+	}
+	return map[string][]byte{
+		"reordered":       fixed(fixed(fixed(nil, 3, schema.Fingerprint()), 2, 5), 1, 100),
+		"no created time": fixed(fixed(nil, 1, 100), 3, schema.Fingerprint()),
+		"tombstone":       protowire.AppendVarint(protowire.AppendTag(fixed(nil, 1, 100), 7, protowire.VarintType), 1),
+	}
 }
 
 // randomRow returns a row of one of few entities, views and times, so that ties and conflicts are common.

@@ -6,10 +6,15 @@
 // A row's key is 1, its entity's name and key, each behind its length as a varint, and the name of its view; its value is
 // ExpireAtMillis (8 bytes, big-endian) and the encoded StoredRow. A small value's key is 2 and its name.
 //
+// A version's key, where several are kept, is 3, its entity's name and key and the name of its view, each behind its length, and 8 bytes: its
+// event time with its sign flipped and then every bit, big-endian, so that the newest comes first; its value is like a row's. Where older
+// versions than the kept ones were given, nine bytes 0xff take the place of the event time in one more key, with no value.
+//
 // # Promises
 //
 // When Write or PutMeta returns without error, its rows are on disk (fsync). Writers take turns for the comparison and share the fsync. A row
-// past its ExpireAtMillis is never returned; a sweep in the background removes it later.
+// past its ExpireAtMillis is never returned; a sweep in the background removes it later. The versions of an entity and view expire together,
+// once all of them are past.
 package pebblestore
 
 import (
@@ -148,6 +153,10 @@ func (s *Store) fail(what string, err error) error {
 	return fault.New(fault.Unavailable, "%s the %s: %w", what, s.name, err)
 }
 
+func (s *Store) notKept(r *driver.Read, view string) error {
+	return fault.New(fault.Precondition, "read the %s: %w", s.name, driver.NotKept(r, view))
+}
+
 // stopped is the error of a call whose context is done.
 func (s *Store) stopped(ctx context.Context, what string) error {
 	return fault.New(fault.Unavailable, "%s the %s: %w", what, s.name, ctx.Err())
@@ -162,44 +171,122 @@ func (s *Store) Read(ctx context.Context, reads []driver.Read) ([][]byte, error)
 	for i := range reads {
 		views += len(reads[i].Views)
 	}
-	var (
-		rows = make([][]byte, 0, views)
-		ends = make([]int, 0, views) // of each row in all; negative where there is none
-		all  []byte
-		key  []byte
-		now  = s.o.Now().UnixMilli()
-	)
+	r := reading{s: s, now: s.o.Now().UnixMilli(), ends: make([]int, 0, views)}
+	defer r.close()
 	for i := range reads {
 		if i%checkEvery == 0 && ctx.Err() != nil {
 			return nil, s.stopped(ctx, "read")
 		}
-		for _, view := range reads[i].Views {
-			key = appendRowKey(key[:0], reads[i].Entity, view)
-			end := -1
-			err := s.view(key, func(value []byte) error {
-				expire, row, err := splitValue(value)
-				if err == nil && !isPast(expire, now) {
-					all = append(all, row...)
-					end = len(all)
-				}
-				return err
-			})
-			if err != nil {
-				return nil, s.fail("read", err)
-			}
-			ends = append(ends, end)
+		if err := r.read(i, reads); err != nil {
+			return nil, s.fail("read", err)
 		}
 	}
+	if r.errs == nil {
+		return r.rows(), nil
+	}
+	err := driver.Partly(r.errs)
+	if _, ok := errors.AsType[*driver.PartialError](err); !ok {
+		return nil, err
+	}
+	return r.rows(), err
+}
+
+// reading is one Read.
+type reading struct {
+	s       *Store
+	now     int64
+	all     []byte // every row
+	ends    []int  // of each row in all; negative where there is none
+	key     []byte
+	history *historyReader // nil until it is needed
+	errs    []error        // nil, or one for each read
+}
+
+// read reads the rows of reads[i], or notes why it fails alone.
+func (r *reading) read(i int, reads []driver.Read) error {
+	read := &reads[i]
+	firstRow, firstByte := len(r.ends), len(r.all)
+	for _, view := range read.Views {
+		if !read.History {
+			if err := r.latest(read.Entity, view); err != nil {
+				return err
+			}
+			continue
+		}
+		dropped, err := r.version(read, view)
+		if err != nil {
+			return err
+		}
+		if !dropped {
+			continue
+		}
+		if r.errs == nil {
+			r.errs = make([]error, len(reads))
+		}
+		r.errs[i] = r.s.notKept(read, view)
+		r.ends, r.all = r.ends[:firstRow], r.all[:firstByte]
+		for range read.Views {
+			r.ends = append(r.ends, -1)
+		}
+		return nil
+	}
+	return nil
+}
+
+// latest reads a row of layout LATEST.
+func (r *reading) latest(e driver.Entity, view string) error {
+	r.key = appendRowKey(r.key[:0], e, view)
+	end := -1
+	err := r.s.view(r.key, func(value []byte) error {
+		expire, row, err := splitValue(value)
+		if err == nil && !isPast(expire, r.now) {
+			r.all = append(r.all, row...)
+			end = len(r.all)
+		}
+		return err
+	})
+	r.ends = append(r.ends, end)
+	return err
+}
+
+// version reads a row of layout HISTORY, and reports whether what it would be was dropped.
+func (r *reading) version(read *driver.Read, view string) (dropped bool, err error) {
+	if r.history == nil {
+		if r.history, err = r.s.newHistoryReader(r.now); err != nil {
+			return false, err
+		}
+	}
+	var ok bool
+	if r.all, ok, dropped, err = r.history.appendRow(r.all, read, view); err != nil {
+		return false, err
+	}
+	end := -1
+	if ok {
+		end = len(r.all)
+	}
+	r.ends = append(r.ends, end)
+	return dropped, nil
+}
+
+// rows returns what was read.
+func (r *reading) rows() [][]byte {
+	rows := make([][]byte, 0, len(r.ends))
 	start := 0
-	for _, end := range ends {
+	for _, end := range r.ends {
 		if end < 0 {
 			rows = append(rows, nil)
 			continue
 		}
-		rows = append(rows, all[start:end:end])
+		rows = append(rows, r.all[start:end:end])
 		start = end
 	}
-	return rows, nil
+	return rows
+}
+
+func (r *reading) close() {
+	if r.history != nil {
+		_ = r.history.versions.Close() // its error was that of a read
+	}
 }
 
 // Write implements driver.Driver.
@@ -273,8 +360,10 @@ type turn struct {
 	now     int64
 	batch   *pebble.Batch
 	pending map[string]pending
-	key     []byte
-	value   []byte
+	// histories are those that the turn has touched, by their prefix.
+	histories map[string]*history
+	key       []byte
+	value     []byte
 }
 
 // pending is a row that the batch will store.
@@ -286,6 +375,9 @@ type pending struct {
 
 // apply decides about one row and adds it to the batch where it is to be stored.
 func (t *turn) apply(r *driver.Row, h storedrow.Header) (driver.Outcome, error) {
+	if r.Versions > 0 {
+		return t.applyVersion(r, h)
+	}
 	t.key = appendRowKey(t.key[:0], r.Entity, r.View)
 	old, ok, err := t.stored(t.key)
 	if err != nil {
@@ -402,8 +494,9 @@ func (s *Store) view(key []byte, look func(value []byte) error) error {
 }
 
 const (
-	rowPrefix  = 1
-	metaPrefix = 2
+	rowPrefix     = 1
+	metaPrefix    = 2
+	historyPrefix = 3
 )
 
 // appendRowKey appends a key that no other entity and view share, whatever bytes they have.

@@ -29,6 +29,14 @@ func (s *Store) sweepEvery(ctx context.Context, interval time.Duration) {
 
 // Sweep removes the rows that are past their ExpireAtMillis and returns how many they were.
 func (s *Store) Sweep(ctx context.Context) (removed int, err error) {
+	if removed, err = s.sweepRows(ctx); err != nil {
+		return removed, err
+	}
+	versions, err := s.sweepHistories(ctx)
+	return removed + versions, err
+}
+
+func (s *Store) sweepRows(ctx context.Context) (removed int, err error) {
 	from := []byte{rowPrefix}
 	for from != nil {
 		var expired [][]byte

@@ -18,7 +18,10 @@ func (s *Store) Read(ctx context.Context, reads []driver.Read) ([][]byte, error)
 	if len(reads) == 0 {
 		return nil, s.doneErr(ctx)
 	}
-	if s.lanes != nil && !slices.ContainsFunc(reads, func(r driver.Read) bool { return r.History }) {
+	if slices.ContainsFunc(reads, func(r driver.Read) bool { return r.History }) {
+		return s.readWithHistory(ctx, reads)
+	}
+	if s.lanes != nil {
 		rows, err := s.lanes.read(ctx, reads)
 		if err != errAskAgain {
 			return rows, err

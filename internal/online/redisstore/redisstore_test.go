@@ -31,7 +31,7 @@ import (
 )
 
 // acl is a user with a password that must never be seen, and no more rights than the package's documentation asks for.
-var acl = []string{"--user", "twofold", "on", ">s3cr:et/p@ss", "~tf*:*", "+@read", "+@write", "+@scripting", "+@connection", "+ping"}
+var acl = []string{"--user", "twofold", "on", ">s3cr:et/p@ss", "~tf*:*", "+@read", "+@write", "+@scripting", "+@connection", "+ping", "+time"}
 
 const aclLogin = "twofold:s3cr%3Aet%2Fp%40ss@"
 

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"strconv"
 	"strings"
 
@@ -12,13 +13,16 @@ import (
 	"github.com/twofold-ml/twofold/internal/online/driver"
 )
 
+//go:embed row.lua
+var rowSource string
+
 //go:embed write.lua
 var writeSource string
 
 // writeScript decides and writes; see write.lua.
-var writeScript = redis.NewScript(writeSource)
+var writeScript = redis.NewScript(rowSource + writeSource)
 
-// Write implements driver.Driver with one pipeline of script calls: one for each Options.RowsPerCall rows, in a cluster for
+// Write implements driver.Driver with one pipeline of script calls: one for each Options.RowsPerCall rows of a layout, in a cluster for
 // each slot.
 func (s *Store) Write(ctx context.Context, rows []driver.Row) ([]driver.Outcome, error) {
 	if len(rows) == 0 {
@@ -26,7 +30,11 @@ func (s *Store) Write(ctx context.Context, rows []driver.Row) ([]driver.Outcome,
 	}
 	return do(ctx, s, "write to", func(ctx context.Context) ([]driver.Outcome, error) {
 		outcomes := make([]driver.Outcome, len(rows))
-		unknown, err := s.run(ctx, s.group(rows), (*redis.Script).EvalSha, outcomes)
+		calls, err := s.group(rows)
+		if err != nil {
+			return nil, err
+		}
+		unknown, err := s.run(ctx, calls, (*redis.Script).EvalSha, outcomes)
 		if err == nil && len(unknown) > 0 {
 			unknown, err = s.run(ctx, unknown, (*redis.Script).Eval, outcomes)
 		}
@@ -40,63 +48,88 @@ func (s *Store) Write(ctx context.Context, rows []driver.Row) ([]driver.Outcome,
 	})
 }
 
-// call is one call of the script.
+// group is what the rows of one script call have in common.
+type group struct {
+	slot   uint16
+	script *redis.Script
+}
+
+// call is one call of a script.
 type call struct {
-	slot uint16
+	group
 	rows []int // indices of the rows
 	keys []string
 	args []any
 }
 
-// group divides the rows into script calls whose keys share a slot; rows of one entity keep their order.
-func (s *Store) group(rows []driver.Row) []*call {
+// group divides the rows into script calls of one layout whose keys share a slot; rows of one key keep their order.
+func (s *Store) group(rows []driver.Row) ([]*call, error) {
 	var calls []*call
-	open := map[uint16]*call{}
+	open := map[group]*call{}
 	for i := range rows {
-		key := s.entityKey(rows[i].Entity)
-		slot := uint16(0)
-		if s.cluster {
-			slot = slotOf(key)
-		}
-		c := open[slot]
+		key, g := s.place(&rows[i])
+		c := open[g]
 		if c == nil || len(c.rows) == s.o.RowsPerCall {
-			c = &call{slot: slot}
+			c = &call{group: g}
 			if !s.cluster {
 				n := min(s.o.RowsPerCall, len(rows)-i)
 				c.rows, c.keys, c.args = make([]int, 0, n), make([]string, 0, n), make([]any, 0, 3*n)
 			}
-			open[slot] = c
+			open[g] = c
 			calls = append(calls, c)
 		}
 		c.rows = append(c.rows, i)
 		c.keys = append(c.keys, key)
-		c.args = append(c.args, rows[i].View, rows[i].Value, strconv.FormatInt(rows[i].ExpireAtMillis, 10))
+		if err := c.addArgs(&rows[i]); err != nil {
+			return nil, err
+		}
 	}
-	return calls
+	return calls, nil
+}
+
+// place returns the key that holds a row, and the group that the row belongs to.
+func (s *Store) place(r *driver.Row) (key string, g group) {
+	key, g.script = s.entityKey(r.Entity), writeScript
+	if r.Versions > 0 {
+		key, g.script = s.historyKey(r.Entity, r.View), historyScript
+	}
+	if s.cluster {
+		g.slot = slotOf(key)
+	}
+	return key, g
+}
+
+func (c *call) addArgs(r *driver.Row) (err error) {
+	if c.script == historyScript {
+		c.args, err = appendHistoryArgs(c.args, r)
+		return err
+	}
+	c.args = append(c.args, r.View, r.Value, strconv.FormatInt(r.ExpireAtMillis, 10))
+	return nil
 }
 
 // run sends all calls in one pipeline and fills in the outcomes of their rows. It returns the calls that are to be sent again with
-// the script's text, because their server does not know it: those, and later ones of the same slot, so that rows of one entity keep their order.
+// the script's text, because their server does not know it: those, and later ones of the same group, so that rows of one key keep their order.
 func (s *Store) run(ctx context.Context, calls []*call, send func(*redis.Script, context.Context, redis.Scripter, []string, ...any) *redis.Cmd, outcomes []driver.Outcome) (unknown []*call, err error) {
 	pipe := s.client.Pipeline()
 	answers := make([]*redis.Cmd, len(calls))
 	for i, c := range calls {
-		answers[i] = send(writeScript, ctx, pipe, c.keys, c.args...)
+		answers[i] = send(c.script, ctx, pipe, c.keys, c.args...)
 	}
 	// The error is the first of the answers', or one of the connection, which the answers need not have.
 	if _, err := pipe.Exec(ctx); err != nil && !redis.HasErrorPrefix(err, "NOSCRIPT") {
-		return nil, err
+		return nil, refusedInScript(err)
 	}
-	again := map[uint16]bool{}
+	again := map[group]bool{}
 	for i, answer := range answers {
 		c := calls[i]
 		text, err := answer.Text()
 		switch {
-		case redis.HasErrorPrefix(err, "NOSCRIPT"), err == nil && again[c.slot]:
-			again[c.slot] = true
+		case redis.HasErrorPrefix(err, "NOSCRIPT"), err == nil && again[c.group]:
+			again[c.group] = true
 			unknown = append(unknown, c)
 		case err != nil:
-			return nil, err
+			return nil, refusedInScript(err)
 		default:
 			if err := c.read(text, outcomes); err != nil {
 				return nil, err
@@ -104,6 +137,16 @@ func (s *Store) run(ctx context.Context, calls []*call, send func(*redis.Script,
 		}
 	}
 	return unknown, nil
+}
+
+// refusedInScript gives an error its kind where the user may not run a command that a script runs, which the server tells with ERR.
+func refusedInScript(err error) error {
+	for _, text := range []string{"The user executing the script", "ACL failure in script"} { // before and since Redis 7.2
+		if _, ok := errors.AsType[redis.Error](err); ok && strings.Contains(err.Error(), text) {
+			return fault.New(fault.Precondition, "%w; give the user of the Redis URL the rights that the documentation of the Redis store lists", err)
+		}
+	}
+	return err
 }
 
 // read puts the script's answer, one character a row, in the rows' places.
