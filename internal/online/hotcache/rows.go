@@ -75,7 +75,7 @@ func newRowTable(maxBytes int64, maxStaleness time.Duration, c *counters) *rowTa
 	}
 	// The library's expiry only gives back the memory of rows that are not served any more, so its clock may be coarse. Whether a
 	// row may be served is decided by serves.
-	resolution := min(maxStaleness, 100*time.Millisecond)
+	resolution := min(max(maxStaleness/10, 10*time.Millisecond), 100*time.Millisecond)
 	t.clock = otter.NewCoarseClock(resolution)
 	t.stored = otter.Must(&otter.Options[uint64, *entry]{
 		MaximumWeight:    uint64(maxBytes),
