@@ -51,6 +51,11 @@ fmt: ## format Go and proto files
 fuzz-short: ## run every fuzz target for FUZZTIME (10s)
 	@scripts/fuzz $(FUZZTIME)
 
+.PHONY: bench-online
+bench-online: build ## measure GetOnlineFeatures beside a bare gRPC handler on the same Redis; ARGS=--quick ends within 50 s
+	cd bench && CGO_ENABLED=0 go build -trimpath -o ../bin/bench-online ./online
+	exec bin/bench-online latency $(ARGS)
+
 .PHONY: clean
 clean: ## remove what was built and the embedded store's data, but not .tools/
 	rm -rf bin twofold-data
