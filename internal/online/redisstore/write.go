@@ -125,15 +125,18 @@ func (s *Store) run(ctx context.Context, calls []*call, send func(*redis.Script,
 		c := calls[i]
 		text, err := answer.Text()
 		switch {
-		case redis.HasErrorPrefix(err, "NOSCRIPT"), err == nil && again[c.group]:
+		case redis.HasErrorPrefix(err, "NOSCRIPT"):
 			again[c.group] = true
 			unknown = append(unknown, c)
+			continue
 		case err != nil:
 			return nil, refusedInScript(err)
-		default:
-			if err := c.read(text, outcomes); err != nil {
-				return nil, err
-			}
+		}
+		if err := c.read(text, outcomes); err != nil {
+			return nil, err
+		}
+		if again[c.group] { // another writer gave the server the script in the middle of the pipeline
+			unknown = append(unknown, c)
 		}
 	}
 	return unknown, nil
@@ -155,7 +158,11 @@ func (c *call) read(answer string, outcomes []driver.Outcome) error {
 		return fault.New(fault.Internal, "the write script answered %q for %d rows", answer, len(c.rows))
 	}
 	for i, row := range c.rows {
-		outcomes[row] = driver.Outcome(answer[i] - '0')
+		outcome := driver.Outcome(answer[i] - '0')
+		if outcome == driver.Unchanged && outcomes[row] == driver.Written {
+			continue // it was written by the same call sent before
+		}
+		outcomes[row] = outcome
 	}
 	return nil
 }
