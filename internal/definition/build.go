@@ -56,6 +56,7 @@ func buildView(v *twofoldv1.FeatureView, entity *feature.Entity, defaults Defaul
 		Features:         make([]feature.Feature, 0, len(v.GetFeatures())),
 		TTL:              feature.TTLOf(ttl),
 		ExpiredRetention: min(ttl, maxExpiredRetention),
+		HistoryVersions:  historyVersions(v),
 		Source: feature.Source{
 			Path:              v.GetSource().GetPath(),
 			EventTimeColumn:   v.GetSource().GetEventTimeColumn(),
@@ -85,6 +86,18 @@ func buildView(v *twofoldv1.FeatureView, entity *feature.Entity, defaults Defaul
 		})
 	}
 	return view
+}
+
+// historyVersions returns how many versions of an entity a view keeps; 0 with layout LATEST.
+func historyVersions(v *twofoldv1.FeatureView) int {
+	switch {
+	case v.GetLayout() != twofoldv1.OnlineLayout_ONLINE_LAYOUT_HISTORY:
+		return 0
+	case v.GetHistoryVersions() == 0:
+		return defaultHistoryVersions
+	default:
+		return int(v.GetHistoryVersions())
+	}
 }
 
 func buildService(s *twofoldv1.FeatureServiceDefinition, views map[string]indexedView) *feature.Service {

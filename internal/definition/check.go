@@ -62,6 +62,7 @@ func (c *checker) checkViews() {
 		c.checkDurations(v)
 		c.checkSync(v)
 		c.checkTimeColumns(v)
+		c.checkLayout(v)
 		entity, ok := entities[v.GetEntity()]
 		switch {
 		case ok:
@@ -80,6 +81,20 @@ func orDefine(mend, what string) string {
 		return "define " + what
 	}
 	return mend
+}
+
+// checkLayout checks that the number of versions fits the layout. (That it is not too great is a rule of the message.)
+func (c *checker) checkLayout(v *twofoldv1.FeatureView) {
+	at := spot{message: v, field: "history_versions"}
+	if v.GetHistoryVersions() == 0 || c.refused[at] || c.refused[spot{message: v, field: "layout"}] {
+		return
+	}
+	if historyVersions(v) == 0 {
+		c.report(at, Error, fmt.Sprintf("feature view %q: history_versions is given, and layout LATEST keeps one row of each entity", v.GetName()),
+			"write layout: HISTORY, or leave history_versions out")
+	} else if v.GetHistoryVersions() == 1 {
+		c.report(at, Error, fmt.Sprintf("feature view %q: one version is no history", v.GetName()), "write 2 to 1000, or leave history_versions and layout out")
+	}
 }
 
 func (c *checker) checkTimeColumns(v *twofoldv1.FeatureView) {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -48,6 +49,8 @@ feature_views:
     description: hourly
     owner: met
     tags: {e: f}
+    layout: ONLINE_LAYOUT_HISTORY
+    history_versions: 25
   - name: plain
     entity: airport
     source: {path: plain, event_time_column: t}
@@ -58,6 +61,7 @@ feature_views:
     ttl: 72h
     sync: {batch_size: 0}
     features: [{name: x, type: VALUE_TYPE_BOOL, online: false}]
+    layout: ONLINE_LAYOUT_LATEST
 feature_services:
   - {name: all_v1, features: ["weather:*", "plain:x"], description: all, owner: me, tags: {g: h}}
 `
@@ -71,14 +75,18 @@ func parse(t testing.TB, text string) *Set {
 	return set
 }
 
+var inSmallLetters = regexp.MustCompile(`(type|layout): [A-Z_0-9]+`)
+
 func TestParseReadsWhatProtoyamlReads(t *testing.T) {
 	want := &twofoldv1.Definitions{}
 	if err := protoyaml.Unmarshal([]byte(whole), want); err != nil {
 		t.Fatal(err)
 	}
+	short := strings.NewReplacer("VALUE_TYPE_", "", "ONLINE_LAYOUT_", "").Replace(whole)
 	for name, text := range map[string]string{
 		"full names":       whole,
-		"short names":      strings.ReplaceAll(whole, "VALUE_TYPE_", ""),
+		"short names":      short,
+		"small letters":    inSmallLetters.ReplaceAllStringFunc(short, strings.ToLower),
 		"byte order mark":  "\ufeff" + whole,
 		"Windows' endings": strings.ReplaceAll(whole, "\n", "\r\n"),
 	} {
@@ -105,7 +113,7 @@ func TestParseBuildsTheDomain(t *testing.T) {
 				{Name: "wind", Type: feature.Double, Column: "wind", Online: true},
 				{Name: "gust", Type: feature.FloatList, Column: "wind_gust"},
 			},
-			TTL: feature.TTLOf(150 * time.Minute), ExpiredRetention: time.Hour,
+			TTL: feature.TTLOf(150 * time.Minute), ExpiredRetention: time.Hour, HistoryVersions: 25,
 			Source: feature.Source{Path: "weather/*.parquet", EventTimeColumn: "time_hour", CreatedTimeColumn: "written", KeyColumns: []string{"origin", "terminal"}},
 			Sync:   feature.Sync{Enabled: true, Interval: 10 * time.Minute, BatchSize: 100, ToleratedMissedRuns: 2, RunTime: 90 * time.Second, AllowGaps: true},
 		},

@@ -181,11 +181,29 @@ func (d *differ) view(subject string, before, after *twofoldv1.FeatureView) {
 	if !proto.Equal(before.GetExpiredRetention(), after.GetExpiredRetention()) {
 		d.changed(subject, "expired_retention", "")
 	}
+	d.layout(subject, historyVersions(before), historyVersions(after))
 	if !proto.Equal(before.GetSync(), after.GetSync()) {
 		d.changed(subject, "sync", "")
 	}
 	d.notes(subject, before, after)
 	diffNamed(d, "feature", withView(before), withView(after), "requests and feature services that name it fail", d.feature)
+}
+
+// layout tells what becomes of a view's versions; 0 is layout LATEST.
+func (d *differ) layout(subject string, was, is int) {
+	const unseen = "rows stored under the old layout are not found until they are synced again"
+	switch {
+	case was == is:
+	case was == 0:
+		d.changed(subject, fmt.Sprintf("layout LATEST → HISTORY of %d versions", is), unseen)
+	case is == 0:
+		d.changed(subject, fmt.Sprintf("layout HISTORY of %d versions → LATEST", was), unseen+", and requests for a moment in the past are refused")
+	case is < was:
+		d.changed(subject, fmt.Sprintf("history_versions %d → %d", was, is),
+			fmt.Sprintf("requests for a moment before the last %d versions of an entity fail, once it is written again", is))
+	default:
+		d.changed(subject, fmt.Sprintf("history_versions %d → %d", was, is), "")
+	}
 }
 
 func sourceText(s *twofoldv1.Source) string {

@@ -16,6 +16,9 @@ const maxDuration = 100 * 365 * 24 * time.Hour
 // maxExpiredRetention bounds the default of expired_retention.
 const maxExpiredRetention = 24 * time.Hour
 
+// defaultHistoryVersions is the default of history_versions.
+const defaultHistoryVersions = 10
+
 // defaultBatchSize is the default of sync.batch_size.
 const defaultBatchSize = 500
 

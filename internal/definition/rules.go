@@ -91,6 +91,10 @@ func explain(s spot, text, value string) (message, mend string) {
 			return "a feature service needs at least one feature", "list them as view:feature, or view:* for all of a view"
 		}
 		return explainServiceFeature(value)
+	case "FeatureView.layout":
+		return "there is no such layout", "write LATEST or HISTORY"
+	case "FeatureView.history_versions":
+		return "history_versions is more than 1000", fmt.Sprintf("write 2 to 1000, or leave it out for %d", defaultHistoryVersions)
 	case "Sync.interval":
 		return "sync.interval is not more than 0", "write a time such as 5m; or leave it out for half the ttl; or write enabled: false not to sync at all"
 	case "Sync.batch_size":

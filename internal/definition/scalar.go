@@ -11,10 +11,14 @@ import (
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/internal/feature"
 )
 
-const durationName protoreflect.FullName = "google.protobuf.Duration"
+const (
+	durationName protoreflect.FullName = "google.protobuf.Duration"
+	layoutName   protoreflect.FullName = "twofold.v1.OnlineLayout"
+)
 
 // scalar decodes one value. It reports false where it has refused it.
 func (d *decoder) scalar(at spot, node *yaml.Node, m protoreflect.Message, fd protoreflect.FieldDescriptor) (protoreflect.Value, bool) {
@@ -28,6 +32,9 @@ func (d *decoder) scalar(at spot, node *yaml.Node, m protoreflect.Message, fd pr
 	case protoreflect.BoolKind:
 		return d.boolean(at, node, fd)
 	case protoreflect.EnumKind:
+		if fd.Enum().FullName() == layoutName {
+			return d.layout(at, node)
+		}
 		return d.valueType(at, node)
 	case protoreflect.Uint32Kind:
 		v, err := strconv.ParseUint(node.Value, 10, 32)
@@ -63,17 +70,32 @@ var otherTypeNames = map[string]feature.Type{
 	"EMBEDDING": feature.FloatList, "VECTOR": feature.FloatList, "ARRAY": feature.DoubleList, "LIST": feature.DoubleList,
 }
 
-// valueType decodes a type by its short name (STRING) or its full one (VALUE_TYPE_STRING).
+// enumName returns what a name of an enumeration is looked up by: without what full names begin with, in capitals.
+func enumName(text, prefix string) string {
+	return strings.TrimPrefix(strings.ToUpper(text), prefix)
+}
+
+// layout decodes a layout by its short name (HISTORY) or its full one (ONLINE_LAYOUT_HISTORY), in capitals or not.
+func (d *decoder) layout(at spot, node *yaml.Node) (protoreflect.Value, bool) {
+	for _, l := range []twofoldv1.OnlineLayout{twofoldv1.OnlineLayout_ONLINE_LAYOUT_LATEST, twofoldv1.OnlineLayout_ONLINE_LAYOUT_HISTORY} {
+		if enumName(node.Value, layoutPrefix) == strings.TrimPrefix(l.String(), layoutPrefix) {
+			return protoreflect.ValueOfEnum(l.Number()), true
+		}
+	}
+	d.refuse(at, node, fmt.Sprintf("%s is not a layout", kindOf(node)), "write LATEST, the newest row of each entity, or HISTORY, the newest history_versions of them")
+	return protoreflect.Value{}, false
+}
+
+const layoutPrefix = "ONLINE_LAYOUT_"
+
+// valueType decodes a type by its short name (STRING) or its full one (VALUE_TYPE_STRING), in capitals or not.
 func (d *decoder) valueType(at spot, node *yaml.Node) (protoreflect.Value, bool) {
-	short := strings.TrimPrefix(node.Value, "VALUE_TYPE_")
-	if t, ok := feature.ParseType(short); ok {
+	upper := enumName(node.Value, "VALUE_TYPE_")
+	if t, ok := feature.ParseType(upper); ok {
 		return protoreflect.ValueOfEnum(protoreflect.EnumNumber(t)), true
 	}
-	upper := strings.ToUpper(short)
 	mend := "there are: " + strings.Join(typeNames(), ", ")
-	if t, ok := feature.ParseType(upper); ok {
-		mend = "write " + t.String()
-	} else if t, ok := otherTypeNames[upper]; ok {
+	if t, ok := otherTypeNames[upper]; ok {
 		mend = fmt.Sprintf("did you mean %q?", t.String())
 	} else if strings.HasPrefix(feature.DidYouMean(upper, typeNames()), "; did you mean") {
 		mend = nearest(upper, typeNames())

@@ -35,7 +35,8 @@ type WriteStats struct {
 	Older int
 	// Unchanged rows were stored already.
 	Unchanged int
-	// Expired rows were not sent to the store: they are older than the view's ttl and ExpiredRetention together.
+	// Expired rows were not sent to the store: they are older than the view's ttl and ExpiredRetention together. A view that keeps
+	// versions has none: an expired row may be what was true between two others.
 	Expired int
 }
 
@@ -55,6 +56,9 @@ func (s *WriteStats) Add(o WriteStats) {
 // any other error some of the rows may be stored, as the stats tell for whole batches; writing the same rows again is safe.
 //
 // The store may drop a row once it has been expired for the view's ExpiredRetention; never, where the view has no ttl. So it is with deletions.
+//
+// Of a view with HistoryVersions each row is stored beside those of other event times, unless so many newer ones are stored. The versions
+// of an entity are dropped together, when the newest may be.
 func (s *Store) Write(ctx context.Context, rows Rows) (WriteStats, error) {
 	if err := live(ctx, "write features"); err != nil {
 		return WriteStats{}, err
@@ -170,7 +174,7 @@ func (w *writer) writeAll(ctx context.Context) error {
 	w.batch = make([]driver.Row, 0, min(n, w.batchSize))
 	for row := range n {
 		event := feature.EventTime(w.rows.EventTimes.Int64s[row])
-		if w.rows.View.KeepFor().Expired(event, w.now) {
+		if w.rows.View.HistoryVersions == 0 && w.rows.View.KeepFor().Expired(event, w.now) {
 			w.stats.Expired++
 			continue
 		}
@@ -209,6 +213,7 @@ func (w *writer) add(row int, event feature.EventTime) error {
 		View:           w.rows.View.Name,
 		Value:          w.arena[start:len(w.arena):len(w.arena)],
 		ExpireAtMillis: expireAtMillis(event, w.rows.View, w.ahead),
+		Versions:       w.rows.View.HistoryVersions,
 	})
 	return nil
 }
