@@ -71,13 +71,21 @@ func count[N int | uint64](n N, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// check reads definitions and prints every problem to w. The error counts them.
+// check reads definitions of a path, which is not empty, and prints every problem to w. The error counts them.
 func (a *app) check(ctx context.Context, path string, c config.Config, skipSources bool, w io.Writer) (*definition.Set, error) {
-	files, err := definition.ReadFiles(path)
+	var store *offline.Store
+	if !skipSources || isObject(path) {
+		var err error
+		if store, err = offline.Open(ctx, offline.Config{Path: c.OfflineStorePath, S3: s3Config(c)}); err != nil {
+			return nil, err
+		}
+		defer store.Close()
+	}
+	found, err := (&definitionSource{path: path, offline: store}).content(ctx)
 	if err != nil {
 		return nil, err
 	}
-	set, err := definition.Parse(files, definition.Defaults{SyncInterval: c.FeatureSyncInterval})
+	set, err := found.parse(definition.Defaults{SyncInterval: c.FeatureSyncInterval})
 	if problems, ok := err.(*definition.ProblemsError); ok { //nolint:errorlint // Parse returns it bare
 		return nil, printProblems(w, problems.Problems)
 	}
@@ -86,11 +94,6 @@ func (a *app) check(ctx context.Context, path string, c config.Config, skipSourc
 	}
 	problems := slices.Clone(set.Warnings)
 	if !skipSources {
-		store, err := offline.Open(ctx, offline.Config{Path: c.OfflineStorePath, S3: s3Config(c)})
-		if err != nil {
-			return nil, err
-		}
-		defer store.Close()
 		found, err := set.CheckSources(ctx, sourceColumns{store})
 		if err != nil {
 			return nil, err
