@@ -56,6 +56,11 @@ bench-online: build ## measure GetOnlineFeatures beside a bare gRPC handler on t
 	cd bench && CGO_ENABLED=0 go build -trimpath -o ../bin/bench-online ./online
 	exec bin/bench-online latency $(ARGS)
 
+.PHONY: bench-online-memory
+bench-online-memory: ## measure the Redis memory of an entity in our layout and in two others; ARGS=--quick for fewer entities
+	cd bench && CGO_ENABLED=0 go build -trimpath -o ../bin/bench-online ./online
+	exec bin/bench-online memory $(ARGS)
+
 .PHONY: clean
 clean: ## remove what was built and the embedded store's data, but not .tools/
 	rm -rf bin twofold-data

@@ -53,7 +53,7 @@ func serveFloor(ctx context.Context, redisAddr string, layouts []workload.Layout
 	defer client.Close()
 	f := &floor{client: client, services: map[string]floorService{}}
 	for _, l := range layouts {
-		f.services[l.Service()] = floorService{prefix: "tf:" + l.Entity() + ":", views: l.ViewNames()}
+		f.services[l.Service()] = floorService{prefix: workload.StoredKeyPrefix(l), views: l.ViewNames()}
 	}
 	grpcListener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

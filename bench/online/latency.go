@@ -16,8 +16,6 @@ import (
 
 	"github.com/twofold-ml/twofold/bench/internal/redisserver"
 	"github.com/twofold-ml/twofold/bench/internal/workload"
-	"github.com/twofold-ml/twofold/internal/online"
-	"github.com/twofold-ml/twofold/internal/online/redisstore"
 )
 
 // latencyOptions are the flags of the latency command.
@@ -233,17 +231,8 @@ func (b *bench) stop() {
 
 // load writes the entities by the same code that a sync uses.
 func (b *bench) load(ctx context.Context) error {
-	driver, err := redisstore.Open(redisstore.Options{URL: b.redis.URL(), Timeout: time.Minute})
-	if err != nil {
-		return err
-	}
-	store := online.NewStore(driver, online.Options{BatchSize: 2000})
 	begun := time.Now()
-	err = b.data.Write(ctx, store, workload.Layouts(b.shapes))
-	if closeErr := store.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
+	if err := writeStore(ctx, b.redis.URL(), b.data, workload.Layouts(b.shapes)); err != nil {
 		return err
 	}
 	rows := 0

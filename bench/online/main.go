@@ -36,6 +36,6 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	cmd.AddCommand(latencyCommand(), floorCommand(), loadCommand())
+	cmd.AddCommand(latencyCommand(), memoryCommand(), floorCommand(), loadCommand())
 	return cmd
 }

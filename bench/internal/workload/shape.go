@@ -112,3 +112,12 @@ func Definitions(layouts []Layout) []byte {
 	}
 	return []byte(b.String())
 }
+
+// RedisPrefix begins every key in Redis; it is Twofold's default.
+const RedisPrefix = "tf"
+
+// StoredKeyPrefix is what the Redis keys of a layout's entities begin with.
+func StoredKeyPrefix(l Layout) string { return RedisPrefix + ":" + l.Entity() + ":" }
+
+// StoredKey is the Redis key of an entity.
+func StoredKey(l Layout, entity int) string { return StoredKeyPrefix(l) + strconv.Itoa(entity) }
