@@ -60,7 +60,7 @@ func appendMember(dst []byte, event feature.EventTime, row []byte) []byte {
 
 // splitMember is the reverse of appendMember. It reports whether the member has its event time in front.
 func splitMember(member []byte) (event feature.EventTime, wide bool, row []byte, err error) {
-	if len(member) == 0 || member[0] != 0 {
+	if len(member) > 0 && member[0] != 0 {
 		return 0, false, member, nil
 	}
 	if len(member) < widePrefixSize {

@@ -267,6 +267,12 @@ func TestTLS(t *testing.T) {
 	outcome, err := writeOne(t.Context(), s, oneRow("a", 1))
 	require.NoError(t, err)
 	require.Equal(t, driver.Written, outcome)
+	outcome, err = writeOne(t.Context(), s, oneVersion("a", 2, 5))
+	require.NoError(t, err)
+	require.Equal(t, driver.Written, outcome)
+	got, err := readVersion(t, s, "a", 7)
+	require.NoError(t, err)
+	require.Equal(t, oneVersion("a", 2, 5).Value, got)
 
 	stranger := open(t, Options{URL: addr})
 	defer stranger.Close()
