@@ -175,10 +175,21 @@ func (s *Server) drain(grpcServer *grpc.Server) {
 	}
 }
 
+const (
+	// streamWorkers are goroutines that answer one call after the other and keep their stacks, which are grown once then and not for each
+	// call. Calls beyond them get a goroutine each.
+	streamWorkers = 64
+	// writeBufferBytes lets an answer of some tens of kilobytes go out in one system call. Idle connections hold no buffer.
+	writeBufferBytes = 128 << 10
+)
+
 func (s *Server) newGRPCServer() *grpc.Server {
 	unary, stream := s.interceptors()
 	g := grpc.NewServer(
 		grpc.ForceServerCodecV2(newCodec()),
+		grpc.NumStreamWorkers(streamWorkers),
+		grpc.WriteBufferSize(writeBufferBytes),
+		grpc.SharedWriteBuffer(true),
 		grpc.MaxRecvMsgSize(s.o.MaxMessageBytes),
 		grpc.MaxSendMsgSize(s.o.MaxMessageBytes),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),

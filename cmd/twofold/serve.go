@@ -47,6 +47,7 @@ On SIGINT or SIGTERM it reports not ready, lets calls in flight finish within --
 }
 
 func (a *app) serve(ctx context.Context, c config.Config) error {
+	tuneCollector()
 	signals, stop := catchReloads()
 	defer stop()
 	p, err := a.open(ctx, c)

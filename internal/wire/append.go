@@ -44,20 +44,18 @@ func (e *encodedColumn) measure(name string, c *feature.Column) error {
 	if bad := firstNotUTF8(c, rows); bad >= 0 {
 		return notUTF8(name, bad)
 	}
-	field := listsField
 	if c.Type.IsList() {
 		e.elems = arraySize(c.Elem, c.Elem.Len())
 		for i := range rows {
 			e.lengths += protowire.SizeVarint(uint64(c.Offsets[i+1] - c.Offsets[i]))
 		}
-		e.values = packedSize(listLengths, e.lengths) + fieldSize(valuesField[c.Elem.Type], e.elems)
+		e.values = packedSize(e.lengths) + fieldSize(e.elems)
 	} else {
-		field = valuesField[c.Type]
 		e.values = arraySize(c, rows)
 	}
-	e.size = fieldSize(field, e.values) + packedSize(columnStatuses, rows)
+	e.size = fieldSize(e.values) + packedSize(rows)
 	if name != "" {
-		e.size += fieldSize(columnName, len(name))
+		e.size += fieldSize(len(name))
 	}
 	return nil
 }
@@ -66,8 +64,7 @@ func (e *encodedColumn) measure(name string, c *feature.Column) error {
 func (e *encodedColumn) append(dst []byte) []byte {
 	c, rows := e.c, len(e.c.Status)
 	if e.name != "" {
-		dst = protowire.AppendTag(dst, columnName, protowire.BytesType)
-		dst = protowire.AppendString(dst, e.name)
+		dst = append(appendHead(dst, columnName, len(e.name)), e.name...)
 	}
 	if rows > 0 {
 		dst = appendHead(dst, columnStatuses, rows)
@@ -93,7 +90,7 @@ func (e *encodedColumn) append(dst []byte) []byte {
 // arraySize is the size of an array message of the first n values.
 func arraySize(c *feature.Column, n int) int {
 	if width := c.Type.Width(); width > 0 {
-		return packedSize(arrayValues, n*width)
+		return packedSize(n * width)
 	}
 	size := n // tags
 	for i := range n {
@@ -155,23 +152,29 @@ func bytesOf[T ~uint8 | bool | int32 | int64 | float32 | float64](values []T) []
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(values))), len(values)*int(unsafe.Sizeof(one)))
 }
 
-// fieldSize is the size of a field with that many bytes of content.
-func fieldSize(field protowire.Number, content int) int {
-	return protowire.SizeTag(field) + protowire.SizeBytes(content)
+// fieldSize is the size of a field with that many bytes of content and a number below 16.
+func fieldSize(content int) int {
+	if content < 0x80 {
+		return 2 + content
+	}
+	return 1 + protowire.SizeBytes(content)
 }
 
 // packedSize is fieldSize of a repeated field, which is left out where it is empty.
-func packedSize(field protowire.Number, content int) int {
+func packedSize(content int) int {
 	if content == 0 {
 		return 0
 	}
-	return fieldSize(field, content)
+	return fieldSize(content)
 }
 
-// appendHead appends the tag and the length of a field with that many bytes of content.
+// appendHead appends the tag and the length of a field with that many bytes of content. Every field here has a number below 16, so that its
+// tag is one byte.
 func appendHead(dst []byte, field protowire.Number, content int) []byte {
-	dst = protowire.AppendTag(dst, field, protowire.BytesType)
-	return protowire.AppendVarint(dst, uint64(content))
+	if content < 0x80 {
+		return append(dst, byte(field<<3)|byte(protowire.BytesType), byte(content))
+	}
+	return protowire.AppendVarint(append(dst, byte(field<<3)|byte(protowire.BytesType)), uint64(content))
 }
 
 // firstNotUTF8 returns the first row whose text is not UTF-8, −1 where there is none.

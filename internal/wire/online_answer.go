@@ -61,31 +61,31 @@ func (a *OnlineAnswer) AddColumn(name string, c *feature.Column) {
 	if err := e.measure(name, c); err != nil && a.err == nil {
 		a.err = err
 	}
-	a.size += fieldSize(answerColumns, e.size)
+	a.size += fieldSize(e.size)
 }
 
 // AddView adds what is known of a view: the event times where they are asked for, the ttl that was applied (0: none) and why some
 // rows could not be read (nil: all could).
 func (a *OnlineAnswer) AddView(name string, events []int64, ttl feature.TTL, fault *status.Status) {
 	v := encodedView{name: name, events: events, ttl: ttl, fault: fault}
-	v.size = fieldSize(viewName, len(name)) + packedSize(viewEventTimes, 8*len(events))
+	v.size = fieldSize(len(name)) + packedSize(8*len(events))
 	if ttl != 0 {
 		v.ttlSize = sizeTTL(ttl)
-		v.size += fieldSize(viewTTL, v.ttlSize)
+		v.size += fieldSize(v.ttlSize)
 	}
 	if fault != nil {
 		v.faultSize = proto.Size(fault)
-		v.size += fieldSize(viewFault, v.faultSize)
+		v.size += fieldSize(v.faultSize)
 	}
 	a.views = append(a.views, v)
-	a.size += fieldSize(answerViews, v.size)
+	a.size += fieldSize(v.size)
 }
 
 // Size returns the bytes of the message, or the first error of a column.
 func (a *OnlineAnswer) Size() (int, error) {
 	size := a.size
 	for _, c := range a.Entities {
-		size += fieldSize(answerColumns, proto.Size(c))
+		size += fieldSize(proto.Size(c))
 	}
 	if a.AsOf != 0 {
 		size += protowire.SizeTag(answerAsOf) + 8
