@@ -4,10 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
-	"os"
 	"strconv"
+	"time"
 	"unsafe"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,7 +40,7 @@ func floorCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return serveFloor(cmd.Context(), redisAddr, workload.Layouts(parsed))
+			return serveFloor(cmd.Context(), redisAddr, workload.Layouts(parsed), cmd.ErrOrStderr())
 		},
 	}
 	cmd.Flags().StringVar(&redisAddr, "redis", "", "host:port of Redis")
@@ -47,8 +48,8 @@ func floorCommand() *cobra.Command {
 	return cmd
 }
 
-// serveFloor serves until ctx is done. It says where in the same words as twofold does.
-func serveFloor(ctx context.Context, redisAddr string, layouts []workload.Layout) error {
+// serveFloor serves until ctx is done. It writes where to log, in the same words as twofold does.
+func serveFloor(ctx context.Context, redisAddr string, layouts []workload.Layout, log io.Writer) error {
 	client := redis.NewClient(&redis.Options{Addr: redisAddr})
 	defer client.Close()
 	f := &floor{client: client, services: map[string]floorService{}}
@@ -65,13 +66,15 @@ func serveFloor(ctx context.Context, redisAddr string, layouts []workload.Layout
 	}
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector())
-	go func() { _ = http.Serve(httpListener, promhttp.HandlerFor(metrics, promhttp.HandlerOpts{})) }() // ends with the process
+	pages := &http.Server{Handler: promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}), ReadHeaderTimeout: time.Second}
+	defer pages.Close()
+	go func() { _ = pages.Serve(httpListener) }() // it ends with an error, always
 
 	server := grpc.NewServer()
 	server.RegisterService(&floorDesc, f)
 	context.AfterFunc(ctx, server.Stop)
 	ready := servingLine{Message: "serving", GRPC: grpcListener.Addr().String(), HTTP: httpListener.Addr().String()}
-	if err := json.NewEncoder(os.Stderr).Encode(ready); err != nil {
+	if err := json.NewEncoder(log).Encode(ready); err != nil {
 		return err
 	}
 	return server.Serve(grpcListener)

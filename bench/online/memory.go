@@ -112,9 +112,13 @@ func runMemory(ctx context.Context, out io.Writer, o memoryOptions) error {
 	}
 	var results []memoryResult
 	for _, l := range layouts {
+		size, err := data.PackedSize(l)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "a packed row of %v has %.0f bytes\n", l, size)
 		for _, s := range storages {
 			for _, r := range variants(l, s, o.listpack) {
-				var err error
 				if r.perEntity, err = measureMemory(ctx, out, r, data); err != nil {
 					return fmt.Errorf("%v as %s: %w", l, s.name, err)
 				}

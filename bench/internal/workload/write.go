@@ -10,6 +10,7 @@ import (
 	"github.com/twofold-ml/twofold/internal/definition"
 	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/internal/online"
+	"github.com/twofold-ml/twofold/internal/storedrow"
 )
 
 const (
@@ -94,4 +95,27 @@ func (d Data) rows(l Layout, v int, view *feature.View, from, to int) online.Row
 		}
 	}
 	return rows
+}
+
+// PackedSize returns the mean size of a layout's packed rows in bytes, of the first entities.
+func (d Data) PackedSize(l Layout) (float64, error) {
+	registry, err := Registry([]Layout{l})
+	if err != nil {
+		return 0, err
+	}
+	view, err := registry.View(l.View(0))
+	if err != nil {
+		return 0, err
+	}
+	n := min(d.Entities, writeChunk)
+	rows := d.rows(l, 0, view, 0, n)
+	schema := storedrow.SchemaOf(view)
+	var packed []byte
+	for row := range n {
+		event := feature.EventTime(rows.EventTimes.Int64s[row])
+		if packed, err = storedrow.AppendRow(packed, schema, event, feature.NoCreatedTime, rows.Features, row); err != nil {
+			return 0, err
+		}
+	}
+	return float64(len(packed)) / float64(n), nil
 }
