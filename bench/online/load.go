@@ -53,7 +53,7 @@ type loadReport struct {
 
 // loadCommand is the load generator: a process of its own that obeys orders on its standard input.
 func loadCommand() *cobra.Command {
-	g := &generator{pools: map[workload.Shape][]workload.Request{}, clients: map[string][]*grpc.ClientConn{}, sizes: map[string]sizes{}}
+	g := newGenerator(workload.Data{}, 0)
 	cmd := &cobra.Command{
 		Use: "load", Hidden: true, Args: cobra.NoArgs,
 		Short: "Generate load as orders on standard input say",
@@ -75,6 +75,11 @@ type generator struct {
 	pools    map[workload.Shape][]workload.Request
 	clients  map[string][]*grpc.ClientConn // by target; later orders use the first of them
 	sizes    map[string]sizes              // by side and shape
+}
+
+func newGenerator(data workload.Data, poolSize int) *generator {
+	return &generator{data: data, poolSize: poolSize, pools: map[workload.Shape][]workload.Request{},
+		clients: map[string][]*grpc.ClientConn{}, sizes: map[string]sizes{}}
 }
 
 // sizes are the bounds of a plausible answer in bytes.
