@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/twofold-ml/twofold/internal/testenv"
 )
 
 const airports = `entities:
@@ -75,6 +77,40 @@ func TestApplyRefusesBreakingChanges(t *testing.T) {
 	require.Equal(t, exitFailure, r.code)
 	require.Contains(t, r.stderr, wrong+":6:13: ")
 	require.Contains(t, twofold(t, env, "apply", breaking).ok(t), "nothing to do")
+}
+
+// TestLintAgainst: what rows were stored under is compared with, at the place of what is wrong.
+func TestLintAgainst(t *testing.T) {
+	base := writeFile(t, "base.yaml", airports)
+	changed := writeFile(t, "f.yaml", replace(airports, "{name: temp, type: DOUBLE}", "{name: temp, type: STRING}"))
+	r := twofold(t, nil, "lint", "--offline", "--against", base, changed)
+	require.Equal(t, exitFailure, r.code, r.out)
+	require.Contains(t, r.out, changed+`:11:28: feature view "weather": feature "temp" is STRING here and DOUBLE in `+base)
+	require.Contains(t, r.out, "give the changed feature a new name, for example temp_v2 with column: temp")
+	renamed := writeFile(t, "f.yaml", replace(airports, "{name: temp, type: DOUBLE}", "{name: temp_v2, column: temp, type: STRING}"))
+	out := twofold(t, nil, "lint", "--offline", "--against", base, renamed).ok(t)
+	require.Contains(t, out, `warning: compared with `+base+`: removed feature "weather:temp"`)
+	require.Contains(t, out, "all well, compared with "+base)
+	r = twofold(t, nil, "lint", "--offline", "--against", base+"x", renamed)
+	require.Equal(t, exitFailure, r.code)
+	require.Contains(t, r.stderr, "--against: there is no definition file or folder")
+	r = twofold(t, nil, "lint", "--offline", "--against", writeFile(t, "bad.yaml", "entities: ["), renamed)
+	require.Equal(t, exitFailure, r.code)
+	require.Contains(t, r.stderr, "bad.yaml:1:")
+
+	redis := testenv.Redis(t)
+	env := append(offlineFlights(), "ONLINE_STORE_REDIS="+redis.URL)
+	require.NotContains(t, twofold(t, env, "lint", base).ok(t), "compared", "nothing is published")
+	twofold(t, env, "apply", base).ok(t)
+	require.Contains(t, twofold(t, env, "lint", base).ok(t), "all well, compared with the published definitions")
+	r = twofold(t, env, "lint", changed)
+	require.Equal(t, exitFailure, r.code)
+	require.Contains(t, r.out, `DOUBLE in the published definitions`)
+	twofold(t, env, "lint", "--offline", changed).ok(t)
+	redis.Kill()
+	r = twofold(t, env, "lint", base)
+	require.Equal(t, exitUnavailable, r.code, r.stderr)
+	require.Contains(t, r.stderr, "compare with the published definitions (--offline leaves it out)")
 }
 
 func TestInit(t *testing.T) {

@@ -35,8 +35,8 @@ var (
   - {name: model, features: ["weather:temp", "weather:humid"]}
 `
 	versionB = replace(replace(versionA, "ttl: 7200s", "ttl: 10800s"), `["weather:temp", "weather:humid"]`, `["weather:humid", "weather:dewp", "weather:temp"]`)
-	answerA = "weather:temp,weather:humid 2h0m0s"
-	answerB = "weather:humid,weather:dewp,weather:temp 3h0m0s"
+	answerA  = "weather:temp,weather:humid 2h0m0s"
+	answerB  = "weather:humid,weather:dewp,weather:temp 3h0m0s"
 )
 
 // withAircraft adds a view to definitions.
@@ -96,7 +96,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	var a, b atomic.Int64
 	loading, stop := context.WithCancel(t.Context())
 	var load sync.WaitGroup
-	for range 4 {
+	for range 2 {
 		load.Go(func() {
 			for loading.Err() == nil {
 				switch got, err := model(t.Context(), features); {
