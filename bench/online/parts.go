@@ -208,6 +208,9 @@ func (l *loader) do(ctx context.Context, order loadOrder) (loadReport, error) {
 		return loadReport{}, fmt.Errorf("the load generator answered %q: %w", line, err)
 	}
 	if report.Error != "" {
+		if ctx.Err() != nil { // it was told to stop, and says so
+			return loadReport{}, ctx.Err()
+		}
 		return loadReport{}, errors.New(report.Error)
 	}
 	return report, nil
