@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,90 +15,84 @@ import (
 // place is one row of an answer that was not in memory.
 type place struct {
 	view *view
-	hash uint64
-	read int // index of its read
-	at   int // index of its row in the answer
+	hash uint64 // of its entity
+	read int    // index of its read
+	at   int    // index of its row in the answer
+	// flight brings it as that row of its entry; nil where it has come meanwhile.
+	flight *flight
+	row    int
 }
 
 // fetch is one call of the driver beneath, for the rows of one Read that nobody else was fetching.
 type fetch struct {
-	// done is closed when every flight has its row or its error.
+	// done is closed when every flight has its rows or its error.
 	done  chan struct{}
 	began time.Duration
-	reads []driver.Read
-	// flights has one element for each view of reads, in order. It is never moved, because others point into it.
+	// flights has one element for each of reads. It is never moved, because others point into it.
 	flights []flight
+	reads   []driver.Read
+	rows    int
 }
 
 // readMissing completes rows with those of the missing places.
 func (c *Cache) readMissing(ctx context.Context, reads []driver.Read, rows [][]byte, missing []place) ([][]byte, error) {
-	f := &fetch{done: make(chan struct{}), began: c.rows.now(), flights: make([]flight, 0, len(missing))}
-	flights := make([]*flight, len(missing))
-	late := 0
-	for i := 0; i < len(missing); {
-		read, planned := missing[i].read, len(f.flights)
-		for ; i < len(missing) && missing[i].read == read; i++ {
-			p := missing[i]
-			var e *entry
-			if e, flights[i] = c.rows.find(p.hash, reads[read].Entity, p.view, f); e != nil {
-				rows[p.at] = e.row
-				late++
-			}
+	most := min(len(missing), len(reads))
+	f := &fetch{done: make(chan struct{}), began: c.rows.now(), flights: make([]flight, 0, most), reads: make([]driver.Read, 0, most)}
+	for start, end := 0, 0; start < len(missing); start = end {
+		read := missing[start].read
+		for end < len(missing) && missing[end].read == read {
+			end++
 		}
-		f.plan(reads[read], planned)
+		c.rows.find(reads[read].Entity, missing[start:end], rows, f)
+		f.plan(reads[read])
+	}
+	late := 0
+	for i := range missing {
+		if missing[i].flight == nil {
+			late++
+		}
 	}
 	c.counters.hits.Add(uint64(late))
-	c.counters.misses.Add(uint64(len(f.flights)))
-	c.counters.shared.Add(uint64(len(missing) - late - len(f.flights)))
-	if len(f.flights) > 0 {
+	c.counters.misses.Add(uint64(f.rows))
+	c.counters.shared.Add(uint64(len(missing) - late - f.rows))
+	if f.rows > 0 {
 		c.start(ctx, f)
 	}
-	return wait(ctx, reads, rows, missing, flights)
+	return wait(ctx, reads, rows, missing)
 }
 
-// add adds a flight for a row, which plan must follow.
-func (f *fetch) add(entity driver.Entity, v *view, hash uint64) *flight {
-	key := ""
-	if last := len(f.flights) - 1; last >= 0 && f.flights[last].entry.key == string(entity.Key) {
-		key = f.flights[last].entry.key // the views of an entity share its key
-	} else {
-		key = string(entity.Key)
-	}
+// add adds a flight for up to that many rows of an entity, which plan must follow.
+func (f *fetch) add(entity driver.Entity, hash uint64, rows int) *flight {
 	f.flights = append(f.flights, flight{
-		fetch: f, hash: hash,
-		entry: &entry{entity: entity.Name, key: key, view: v, generation: v.generation.Load(), began: f.began},
+		fetch: f, hash: hash, entry: &entry{entity: entity.Name, key: string(entity.Key), rows: make([]viewRow, 0, rows)},
 	})
 	return &f.flights[len(f.flights)-1]
 }
 
-// plan asks for the rows of the flights from the index first on, which are all of one read.
-func (f *fetch) plan(read driver.Read, first int) {
-	added := f.flights[first:]
-	switch n := len(f.reads); {
-	case len(added) == 0:
+// plan asks for the rows of the flight that was added for this read, if one was.
+func (f *fetch) plan(read driver.Read) {
+	n := len(f.reads)
+	if n == len(f.flights) {
 		return
-	case len(added) == len(read.Views): // none is in memory
-	case n > 0 && sameViews(f.reads[n-1].Views, added): // a list that is the same memory is one that drivers need to look at once only
-		read.Views = f.reads[n-1].Views
+	}
+	rows := f.flights[n].entry.rows
+	f.rows += len(rows)
+	switch {
+	case len(rows) == len(read.Views): // none is in memory
+	case n > 0 && areOf(rows, f.reads[n-1].Views):
+		read.Views = f.reads[n-1].Views // drivers look only once at a list that is the same memory
 	default:
-		read.Views = make([]string, len(added))
-		for i := range added {
-			read.Views[i] = added[i].entry.view.name
+		read.Views = make([]string, len(rows))
+		for i := range rows {
+			read.Views[i] = rows[i].view.name
 		}
 	}
 	f.reads = append(f.reads, read)
 }
 
-func sameViews(names []string, flights []flight) bool {
-	if len(names) != len(flights) {
-		return false
-	}
-	for i, name := range names {
-		if flights[i].entry.view.name != name {
-			return false
-		}
-	}
-	return true
+// areOf reports whether rows are those of these views.
+func areOf(rows []viewRow, views []string) bool {
+	return slices.EqualFunc(rows, views, func(r viewRow, name string) bool { return r.view.name == name })
 }
 
 // start runs a fetch. It outlives its caller's context, because others may have joined it.
@@ -107,7 +102,7 @@ func (c *Cache) start(ctx context.Context, f *fetch) {
 	c.fetches.Go(func() {
 		defer cancel()
 		defer stop()
-		rows, err := c.ask(ctx, f.reads, len(f.flights))
+		rows, err := c.ask(ctx, f.reads, f.rows)
 		if err != nil && ctx.Err() != nil {
 			// The deadline is not one that a caller has set, so the error must not look like that.
 			err = fault.New(fault.Unavailable, "read rows: the online store did not answer within %v, or was closed: %v", c.fetchTimeout, err)
@@ -138,59 +133,54 @@ func (c *Cache) ask(ctx context.Context, reads []driver.Read, n int) (rows [][]b
 	return rows, err
 }
 
-// arrive gives each flight its row or its error. rows and err are what ask returned.
+// arrive gives each flight its rows or its error. rows and err are what ask returned.
 func (f *fetch) arrive(rows [][]byte, err error) {
 	partial, _ := errors.AsType[*driver.PartialError](err)
-	i := 0
-	for r := range f.reads {
-		failure := err
+	for i := range f.flights {
+		flight := &f.flights[i]
+		flight.err = err
 		if partial != nil {
-			failure = partial.Errs[r]
+			flight.err = partial.Errs[i]
 		}
-		for range f.reads[r].Views {
-			if f.flights[i].err = failure; failure == nil {
-				f.flights[i].entry.row = clone(rows[i])
+		own := flight.entry.rows
+		if flight.err == nil {
+			for j := range own {
+				own[j].row = rows[j]
 			}
-			i++
+			flight.entry.pack()
+		}
+		if rows != nil {
+			rows = rows[len(own):]
 		}
 	}
 }
 
-// clone copies a row, which may be part of a large answer that would be kept with it.
-func clone(row []byte) []byte {
-	if row == nil {
-		return nil
-	}
-	out := make([]byte, len(row))
-	copy(out, row)
-	return out
-}
-
-// wait returns rows once each missing one has come with its flight; it was in memory after all where that is nil.
-func wait(ctx context.Context, reads []driver.Read, rows [][]byte, missing []place, flights []*flight) ([][]byte, error) {
+// wait returns rows once each missing one has come with its flight.
+func wait(ctx context.Context, reads []driver.Read, rows [][]byte, missing []place) ([][]byte, error) {
 	var errs []error
 	var landed *fetch
-	for i, f := range flights {
-		if f == nil {
+	for i := range missing {
+		p := &missing[i]
+		if p.flight == nil {
 			continue
 		}
-		if f.fetch != landed {
+		if p.flight.fetch != landed {
 			select {
-			case <-f.fetch.done:
-				landed = f.fetch
+			case <-p.flight.fetch.done:
+				landed = p.flight.fetch
 			case <-ctx.Done():
 				return nil, fault.New(fault.Unavailable, "read rows: %w", ctx.Err())
 			}
 		}
-		if f.err == nil {
-			rows[missing[i].at] = f.entry.row
+		if p.flight.err == nil {
+			rows[p.at] = p.flight.entry.rows[p.row].row
 			continue
 		}
 		if errs == nil {
 			errs = make([]error, len(reads))
 		}
-		if read := missing[i].read; errs[read] == nil {
-			errs[read] = f.err
+		if errs[p.read] == nil {
+			errs[p.read] = p.flight.err
 		}
 	}
 	return answer(reads, rows, errs)

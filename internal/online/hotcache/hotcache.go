@@ -7,7 +7,7 @@
 //   - A row that Read returns was the stored one at some moment not more than Options.MaxStaleness before that Read began. The age of a row counts from the
 //     moment before the store was asked for it, so a slow store makes rows that are older when they come, never rows that stay longer.
 //   - Where all writers of a row write through this process, Read returns what was stored when it began, or later: Write drops
-//     the rows that it wrote, and a row that was being fetched meanwhile reaches only those who waited for it already.
+//     the entities that it wrote, and rows that were being fetched meanwhile reach only those who waited for them already.
 //   - When the marker of a view changes or goes, as it does after a full sync or in a store that lost its data, all rows of the view are dropped at
 //     once. Markers are seen as they pass by: GetMeta and PutMeta of "synced/<view>", which a server asks for every 2 s.
 //
@@ -15,6 +15,7 @@
 package hotcache
 
 import (
+	"bytes"
 	"context"
 	"strings"
 	"sync"
@@ -112,13 +113,13 @@ func (c *Cache) readLatest(ctx context.Context, reads []driver.Read, total int) 
 			names = read.Views
 			views = c.views.appendViews(views[:0], names)
 		}
-		entity := c.rows.hash(read.Entity)
-		for _, v := range views {
-			p := place{view: v, hash: v.mix(entity), read: i, at: at}
-			if e := c.rows.get(p.hash); e != nil && c.rows.serves(e, read.Entity, v, now) {
-				rows[at] = e.row
+		hash := c.rows.hash(read.Entity)
+		stored := c.rows.get(hash, read.Entity)
+		for j, v := range views {
+			if r := stored.row(v, j); r != nil && c.rows.fresh(r, now) {
+				rows[at] = r.row
 			} else {
-				missing = append(missing, p)
+				missing = append(missing, place{view: v, hash: hash, read: i, at: at})
 			}
 			at++
 		}
@@ -135,23 +136,26 @@ func same(a, b []string) bool {
 	return len(a) == len(b) && len(a) > 0 && &a[0] == &b[0]
 }
 
-// Write implements driver.Driver. The rows are dropped from the cache whatever becomes of the call, because after an error any of them may
-// have been stored.
+// Write implements driver.Driver. The entities are dropped from the cache whatever becomes of the call, because after an error any of the rows
+// may have been stored.
 func (c *Cache) Write(ctx context.Context, rows []driver.Row) ([]driver.Outcome, error) {
 	defer c.invalidate(rows)
 	return c.driver.Write(ctx, rows)
 }
 
-// invalidate drops rows that were written, also where they are being fetched.
+// invalidate drops the entities of rows that were written, also where they are being fetched.
 func (c *Cache) invalidate(rows []driver.Row) {
-	dropped := 0
+	dropped, last := uint64(0), driver.Entity{}
 	for i := range rows {
-		r := &rows[i]
-		if v := c.views.lookup(r.View); v != nil && c.rows.drop(v.mix(c.rows.hash(r.Entity))) {
+		e := rows[i].Entity
+		if c.views.lookup(rows[i].View) == nil || (i > 0 && e.Name == last.Name && bytes.Equal(e.Key, last.Key)) {
+			continue // never read, or just dropped
+		}
+		if last = e; c.rows.drop(c.rows.hash(e)) {
 			dropped++
 		}
 	}
-	c.counters.written.Add(uint64(dropped))
+	c.counters.written.Add(dropped)
 }
 
 // GetMeta implements driver.Driver, and looks at the markers among the values.

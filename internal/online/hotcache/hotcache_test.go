@@ -64,13 +64,11 @@ func TestSlowFetchIsNotJoined(t *testing.T) {
 		require.Equal(t, 5*time.Second, c.rows.now(), "the first fetch is over")
 		_, err := c.Read(t.Context(), nil)
 		require.NoError(t, err)
-		require.Nil(t, c.rows.get(c.hashOf("a", "v")), "what it brought was too old to be kept over what the second one had brought")
+		require.Nil(t, c.rows.get(c.hashOf("a"), entity("a")), "what it brought was too old to be kept over what the second one had brought")
 	})
 }
 
-func (c *Cache) hashOf(key, view string) uint64 {
-	return c.views.lookup(view).mix(c.rows.hash(entity(key)))
-}
+func (c *Cache) hashOf(key string) uint64 { return c.rows.hash(entity(key)) }
 
 // TestSingleFlight has many readers of one row: the store is asked once, and all have the row.
 func TestSingleFlight(t *testing.T) {
@@ -161,6 +159,33 @@ func TestViews(t *testing.T) {
 		readers.Wait()
 		require.Equal(t, want, get(t, c, reads...))
 		require.Equal(t, 3, s.calls())
+	})
+}
+
+// TestViewsGrowOldOneByOne has the rows of one entity come at different times: each is as old as it is.
+func TestViewsGrowOldOneByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSpy()
+		c := cached(t, s)
+		for _, view := range []string{"u", "v", "w"} {
+			s.put("a", view, view+" 1")
+		}
+		get(t, c, ask("a", "v"))
+		time.Sleep(600 * time.Millisecond)
+		require.Equal(t, []string{"u 1", "v 1", "w 1"}, get(t, c, ask("a", "u", "v", "w")))
+		for _, view := range []string{"u", "v", "w"} {
+			s.put("a", view, view+" 2")
+		}
+		time.Sleep(400*time.Millisecond + 1)
+		require.Equal(t, []string{"u 1", "v 2", "w 1"}, get(t, c, ask("a", "u", "v", "w")))
+		time.Sleep(600 * time.Millisecond)
+		require.Equal(t, []string{"w 2", "v 2", "u 2"}, get(t, c, ask("a", "w", "v", "u")))
+		require.Equal(t, [][]driver.Read{{ask("a", "v")}, {ask("a", "u", "w")}, {ask("a", "v")}, {ask("a", "w", "u")}}, s.asked)
+		for range 2 { // the memory of what was replaced is not kept
+			time.Sleep(900 * time.Millisecond)
+			get(t, c, ask("a", "v", "u", "w"))
+		}
+		require.Len(t, c.rows.get(c.hashOf("a"), entity("a")).rows, 3)
 	})
 }
 
@@ -371,9 +396,12 @@ func TestWriteDropsRows(t *testing.T) {
 	s.put("b", "v", "b")
 	s.put("a", "w", "w")
 	require.Equal(t, []string{"-", "w", "b"}, get(t, c, ask("a", "v", "w"), ask("b", "v")))
+	require.NoError(t, write("a", "not read either", "0"))
+	require.Equal(t, []string{"-", "w", "b"}, get(t, c, ask("a", "v", "w"), ask("b", "v")))
+	require.Equal(t, 1, s.calls())
 	require.NoError(t, write("a", "v", "1"))
 	require.Equal(t, []string{"1", "w", "b"}, get(t, c, ask("a", "v", "w"), ask("b", "v")))
-	require.Equal(t, [][]driver.Read{{ask("a", "v", "w"), ask("b", "v")}, {ask("a", "v")}}, s.asked, "only what was written is dropped")
+	require.Equal(t, [][]driver.Read{{ask("a", "v", "w"), ask("b", "v")}, {ask("a", "v", "w")}}, s.asked, "only the entity that was written is dropped")
 
 	s.writeErr = errStore // and the row is stored all the same
 	require.ErrorIs(t, write("a", "v", "2"), errStore)
@@ -481,7 +509,7 @@ func TestCollidingHashes(t *testing.T) {
 		s.put("a", "v", "a")
 		s.put("b", "v", "b")
 		get(t, c, ask("b", "v"))
-		c.rows.stored.Set(c.hashOf("a", "v"), c.rows.get(c.hashOf("b", "v")))
+		c.rows.stored.Set(c.hashOf("a"), c.rows.get(c.hashOf("b"), entity("b")))
 		require.Equal(t, []string{"a", "b"}, get(t, c, ask("a", "v"), ask("b", "v")))
 		require.Equal(t, 2, s.calls())
 
@@ -490,8 +518,8 @@ func TestCollidingHashes(t *testing.T) {
 		var readers sync.WaitGroup
 		readers.Go(func() { require.Equal(t, []string{"-"}, get(t, c, ask("c", "v"))) })
 		synctest.Wait()
-		hash, shard := c.hashOf("d", "v"), c.rows.shard(c.hashOf("d", "v"))
-		shard.flights[hash] = c.rows.shard(c.hashOf("c", "v")).flights[c.hashOf("c", "v")]
+		hash := c.hashOf("d")
+		c.rows.shard(hash).flights[hash] = c.rows.shard(c.hashOf("c")).flights[c.hashOf("c")]
 		s.put("d", "v", "d")
 		readers.Go(func() { require.Equal(t, []string{"d"}, get(t, c, ask("d", "v"))) })
 		synctest.Wait()

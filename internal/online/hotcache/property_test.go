@@ -313,7 +313,7 @@ func (p player) poll() {
 }
 
 func TestNoReadSeesAnOlderRow(t *testing.T) {
-	for _, maxBytes := range []int64{1 << 20, 10 * (entryOverhead + 12)} { // room for all, and for few
+	for _, maxBytes := range []int64{1 << 20, 4 * (entryOverhead + 3*(rowOverhead+12))} { // room for all, and for few
 		for range 4 {
 			seed := rand.Uint64()
 			t.Run(fmt.Sprintf("%d bytes, seed %d", maxBytes, seed), func(t *testing.T) {

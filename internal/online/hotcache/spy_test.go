@@ -34,7 +34,9 @@ func newSpy() *spy {
 	return &spy{rows: map[string][]byte{}, meta: map[string][]byte{}, failing: map[string]error{}}
 }
 
-func rowName(e driver.Entity, view string) string { return e.Name + "\x00" + string(e.Key) + "\x00" + view }
+func rowName(e driver.Entity, view string) string {
+	return e.Name + "\x00" + string(e.Key) + "\x00" + view
+}
 
 func (s *spy) Read(ctx context.Context, reads []driver.Read) ([][]byte, error) {
 	s.mu.Lock()

@@ -1,9 +1,7 @@
 package hotcache
 
 import (
-	"hash/maphash"
 	"maps"
-	"math/bits"
 	"sync"
 	"sync/atomic"
 )
@@ -11,8 +9,6 @@ import (
 // view is what the cache knows of a feature view.
 type view struct {
 	name string
-	// hash is a random odd number of the view's own.
-	hash uint64
 	// generation counts how often the view's rows were dropped. A row is served only in the generation in which it was asked for.
 	generation atomic.Uint64
 	// marker is the last that was seen, guarded by viewTable.mu.
@@ -21,17 +17,11 @@ type view struct {
 
 // marker is the value that marks a view as synced, which is another one after each full sync.
 type marker struct {
-	// known is whether it was ever seen whether the store has one.
+	// known is whether the store was ever asked for it.
 	known bool
 	// stored is whether the store has one.
 	stored bool
 	value  string
-}
-
-// mix returns the hash of a row of this view from that of its entity.
-func (v *view) mix(entity uint64) uint64 {
-	high, low := bits.Mul64(entity^v.hash, v.hash)
-	return high ^ low
 }
 
 // viewTable has every view that was read or marked. Views come from definitions, so there are few; they are looked up without a lock.
@@ -74,7 +64,7 @@ func (t *viewTable) addLocked(name string) *view {
 	if known := t.byName.Load(); known != nil {
 		next = maps.Clone(*known)
 	}
-	v := &view{name: name, hash: maphash.String(maphash.MakeSeed(), name) | 1}
+	v := &view{name: name}
 	next[name] = v
 	t.byName.Store(&next)
 	return v
