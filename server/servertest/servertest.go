@@ -42,6 +42,8 @@ type Env struct {
 	Online                   *online.Store
 	Offline                  *offline.Store
 	Syncer                   *syncer.Syncer
+	// Server is the server itself.
+	Server *server.Server
 	// Stop tells the server to stop and returns what Serve returned; it may be called more than once.
 	Stop func() error
 }
@@ -83,6 +85,7 @@ func (env *Env) run(t testing.TB, options server.Options) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	env.Server = s
 	grpcListener, httpListener := listen(t), listen(t)
 	env.GRPCAddress, env.HTTPAddress = grpcListener.Addr().String(), httpListener.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -122,6 +125,16 @@ func Memory(t testing.TB) driver.Driver {
 		t.Fatal(err)
 	}
 	return d
+}
+
+// Reload makes the server and the syncer go by other definitions, YAML or a path with an @ before it, and sets Definitions.
+func (env *Env) Reload(t testing.TB, definitions string) {
+	t.Helper()
+	env.Definitions = parse(t, definitions)
+	if err := env.Server.Reload(t.Context(), env.Definitions); err != nil {
+		t.Fatal(err)
+	}
+	env.Syncer.Reload(env.Definitions.Registry)
 }
 
 func parse(t testing.TB, definitions string) *definition.Set {
