@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -60,14 +61,14 @@ func statusError(ctx context.Context, log *slog.Logger, method string, err error
 	if kind == fault.Unavailable || kind == fault.Corrupt {
 		log.WarnContext(ctx, "call failed", "method", method, "kind", kind.String(), "error", err)
 	}
-	return withDetails(status.New(codeOf[kind], err.Error()), kind, err)
+	return withDetails(status.New(codeOf[kind], validText(err.Error())), kind, err)
 }
 
 // withDetails adds the standard machine-readable details: the field at fault, the limit, and when to try again.
 func withDetails(st *status.Status, kind fault.Kind, err error) error {
 	var details []protoadapt.MessageV1
 	if e, ok := errors.AsType[*fault.Error](err); ok && e.Field != "" && (kind == fault.Invalid || kind == fault.Exhausted) {
-		details = append(details, &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: e.Field, Description: e.Err.Error()}}})
+		details = append(details, &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: e.Field, Description: validText(e.Err.Error())}}})
 	}
 	retry := time.Duration(0)
 	if kind == fault.Unavailable {
@@ -89,6 +90,9 @@ func withDetails(st *status.Status, kind fault.Kind, err error) error {
 	}
 	return st.Err()
 }
+
+// validText makes text fit for protobuf: a store may answer with any bytes, and a status that cannot be encoded would hide it.
+func validText(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
 
 func errorID() string {
 	var b [6]byte

@@ -137,8 +137,19 @@ func (s *Server) answerStreamed(ctx context.Context, req *twofoldv1.GetOnlineFea
 		answer, err = s.answerOnline(ctx, req)
 		return err
 	})
-	return answer, err
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkAnswerSize(answer.Len() + streamedOverhead); err != nil {
+		answer.Free()
+		return nil, err
+	}
+	return answer, nil
 }
+
+// streamedOverhead is the most bytes by which the answer to a request of a stream is larger than that of the unary call: an id and a
+// length, each with its tag.
+const streamedOverhead = 1 + 10 + 1 + 5
 
 // streamMetrics are those of the requests inside streams, for which the gRPC middleware sees one call a stream.
 type streamMetrics struct {
