@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,9 +21,11 @@ type answer struct {
 	names []string
 	// columns are the entity keys first, keys of them, then the features.
 	columns []*feature.Column
-	keys    int
-	rows    int
-	views   []*twofoldv1.ViewMetadata
+	// values are the columns with every row PRESENT whose value is shown: expired rows too, where they were asked for.
+	values []*feature.Column
+	keys   int
+	rows   int
+	views  []*twofoldv1.ViewMetadata
 }
 
 // answerPrinters has a printer for each output format.
@@ -32,8 +35,8 @@ var answerPrinters = map[string]func(*answer, io.Writer) error{
 	"csv":   (*answer).csv,
 }
 
-// newAnswer converts a response whose first columns are the entity keys.
-func newAnswer(r *twofoldv1.GetOnlineFeaturesResponse, keys int) (*answer, error) {
+// newAnswer converts a response whose first columns are the entity keys. Its expired rows have values if the request said so.
+func newAnswer(r *twofoldv1.GetOnlineFeaturesResponse, keys int, expired bool) (*answer, error) {
 	a := &answer{asOf: time.UnixMicro(r.GetAsOfMicros()).UTC(), keys: keys, views: r.GetViews()}
 	for i, m := range r.GetColumns() {
 		c, err := wire.ResponseColumnFromProto(m)
@@ -46,11 +49,50 @@ func newAnswer(r *twofoldv1.GetOnlineFeaturesResponse, keys int) (*answer, error
 		a.rows = c.Len()
 		a.names = append(a.names, m.GetName())
 		a.columns = append(a.columns, c)
+		if expired {
+			c = withExpired(c)
+		}
+		a.values = append(a.values, c)
 	}
 	if len(a.columns) < keys {
 		return nil, fault.New(fault.Internal, "the server left out the entity keys")
 	}
 	return a, nil
+}
+
+// withExpired returns the column with its expired rows made PRESENT.
+func withExpired(c *feature.Column) *feature.Column {
+	out := *c
+	out.Status = slices.Clone(c.Status)
+	for i, s := range out.Status {
+		if s == feature.Expired {
+			out.Status[i] = feature.Present
+		}
+	}
+	return &out
+}
+
+// cell returns a value for a table: the value, or its status in brackets, or both where an expired row has its value.
+func (a *answer) cell(column, row int) string {
+	text := cell(a.values[column], row)
+	if a.columns[column].Status[row] == feature.Expired && a.values[column].IsPresent(row) {
+		text += " (" + feature.Expired.String() + ")"
+	}
+	return text
+}
+
+// csvCell returns a value, "" where there is none.
+func (a *answer) csvCell(column, row int) string { return formatPresent(a.values[column], row) }
+
+// faults returns why views could not be read whole, by name.
+func (a *answer) faults() map[string]string {
+	faults := map[string]string{}
+	for _, view := range a.views {
+		if view.GetFault() != nil {
+			faults[view.GetName()] = view.GetFault().GetMessage()
+		}
+	}
+	return faults
 }
 
 // eventTime returns the event time of a view's row, "" where there is none.
@@ -79,7 +121,7 @@ func (a *answer) table(w io.Writer) error {
 	}
 	t := newTable(head...)
 	for i := a.keys; i < len(a.columns); i++ {
-		t.add(a.line(a.names[i], func(row int) string { return cell(a.columns[i], row) })...)
+		t.add(a.line(a.names[i], func(row int) string { return a.cell(i, row) })...)
 	}
 	for _, view := range a.views {
 		if len(view.GetEventTimesMicros()) > 0 {
@@ -112,7 +154,7 @@ func orNone(text string) string {
 func (a *answer) long(w io.Writer) error {
 	t := newTable(a.head()...)
 	for row := range a.rows {
-		t.add(a.record(row, cell, orNone)...)
+		t.add(a.record(row, a.cell, orNone)...)
 	}
 	if err := t.write(w); err != nil {
 		return err
@@ -131,10 +173,10 @@ func (a *answer) head() []string {
 	return head
 }
 
-func (a *answer) record(row int, value func(*feature.Column, int) string, time func(string) string) []string {
+func (a *answer) record(row int, value func(column, row int) string, time func(string) string) []string {
 	var cells []string
-	for _, c := range a.columns {
-		cells = append(cells, value(c, row))
+	for i := range a.columns {
+		cells = append(cells, value(i, row))
 	}
 	for _, view := range a.views {
 		if len(view.GetEventTimesMicros()) > 0 {
@@ -149,7 +191,7 @@ func (a *answer) csv(w io.Writer) error {
 	out := csv.NewWriter(w)
 	_ = out.Write(a.head()) // Error below has it
 	for row := range a.rows {
-		_ = out.Write(a.record(row, formatPresent, func(s string) string { return s })) // as above
+		_ = out.Write(a.record(row, a.csvCell, func(s string) string { return s })) // as above
 	}
 	out.Flush()
 	return out.Error()
@@ -159,18 +201,20 @@ func (a *answer) csv(w io.Writer) error {
 type answerJSON struct {
 	AsOf time.Time       `json:"as_of"`
 	Rows []answerRowJSON `json:"rows"`
+	// Faults says by view why values are UNAVAILABLE.
+	Faults map[string]string `json:"faults,omitempty"`
 }
 
 type answerRowJSON struct {
 	Entity   map[string]any `json:"entity"`
 	Features map[string]any `json:"features"`
-	// Status has the features that are not PRESENT, whose value is null.
+	// Status has the features that are not PRESENT, whose value is null, unless they are EXPIRED and such values were asked for.
 	Status     map[string]string `json:"status,omitempty"`
 	EventTimes map[string]string `json:"event_times,omitempty"`
 }
 
 func (a *answer) json(w io.Writer) error {
-	out := answerJSON{AsOf: a.asOf, Rows: make([]answerRowJSON, a.rows)}
+	out := answerJSON{AsOf: a.asOf, Rows: make([]answerRowJSON, a.rows), Faults: a.faults()}
 	for row := range a.rows {
 		r := answerRowJSON{Entity: map[string]any{}, Features: map[string]any{}, Status: map[string]string{}, EventTimes: map[string]string{}}
 		for i, c := range a.columns {
@@ -178,7 +222,7 @@ func (a *answer) json(w io.Writer) error {
 				r.Entity[a.names[i]] = jsonValue(c, row)
 				continue
 			}
-			r.Features[a.names[i]] = jsonValue(c, row)
+			r.Features[a.names[i]] = jsonValue(a.values[i], row)
 			if !c.IsPresent(row) {
 				r.Status[a.names[i]] = c.Status[row].String()
 			}

@@ -101,7 +101,7 @@ func (d *demo) tryGRPC(ctx context.Context) (string, error) {
 		if err := protojson.Unmarshal(text, response); err != nil {
 			return "", fmt.Errorf("the answer is not that of %s: %w", onlineMethod, err)
 		}
-		answer, err := newAnswer(response, len(demoKeys))
+		answer, err := newAnswer(response, len(demoKeys), false)
 		if err != nil {
 			return "", err
 		}

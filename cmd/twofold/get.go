@@ -2,22 +2,29 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/twofold-ml/twofold/client"
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 )
 
 // getOptions are the flags of get.
 type getOptions struct {
-	timeout      time.Duration
-	features     []string
-	maxStaleness time.Duration
-	eventTimes   bool
-	output       string
+	timeout        time.Duration
+	features       []string
+	maxStaleness   time.Duration
+	asOf           string
+	eventTimes     bool
+	includeExpired bool
+	allowPartial   bool
+	output         string
 }
 
 func (a *app) getCommand() *cobra.Command {
@@ -32,10 +39,13 @@ key=value; several entities as key=value,value. A key with one value has it for 
 comma goes in double quotes; a BYTES key may be written as 0x….
 
 A value that is not there says why in brackets: (NULL) its newest row has a null, (NOT_FOUND) the entity has no row,
-(EXPIRED) its row is older than the ttl allows. In CSV it is an empty cell; use JSON where the reason matters.`,
+(EXPIRED) its row is older than the ttl allows, (UNAVAILABLE) it could not be read, with --allow-partial only. In CSV it
+is an empty cell; use JSON where the reason matters.`,
 		Example: `  twofold get departure_delay_v1 origin=EWR carrier=UA tail_number=N14228
   twofold get --features weather:temp,weather:wind_speed origin=EWR,JFK,LGA --event-times
-  twofold get --features 'weather:*' origin=EWR --max-staleness 1h -o json`,
+  twofold get --features 'weather:*' origin=EWR --max-staleness 1h -o json
+  twofold get --features weather:temp origin=EWR --include-expired --event-times
+  twofold get --features runway:closed origin=EWR --as-of 2013-07-01T12:00:00Z`,
 		GroupID: groupUse,
 		Args:    cobra.MinimumNArgs(1),
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.get(cmd, args, o) },
@@ -46,6 +56,9 @@ A value that is not there says why in brackets: (NULL) its newest row has a null
 	clientFlags(cmd, &o.timeout, 10*time.Second)
 	cmd.Flags().StringSliceVarP(&o.features, "features", "f", nil, "features to read instead of a service: `view:feature`,… or view:*")
 	cmd.Flags().DurationVar(&o.maxStaleness, "max-staleness", 0, "treat values older than this as expired; can only tighten a view's ttl (default the ttl)")
+	cmd.Flags().StringVar(&o.asOf, "as-of", "", "show the features as they were at this `time` (RFC 3339), of views that keep versions (default now)")
+	cmd.Flags().BoolVar(&o.includeExpired, "include-expired", false, "show the values of expired rows too, marked (EXPIRED); in CSV nothing marks them")
+	cmd.Flags().BoolVar(&o.allowPartial, "allow-partial", false, "where a part of the store cannot be read, show the rest")
 	cmd.Flags().BoolVar(&o.eventTimes, "event-times", false, "show the event time of each view's row")
 	cmd.Flags().StringVarP(&o.output, "output", "o", "table", "table, json or csv")
 	return cmd
@@ -63,6 +76,10 @@ func (a *app) get(cmd *cobra.Command, args []string, o getOptions) error {
 	if o.maxStaleness < 0 {
 		return usagef(cmd, "--max-staleness: %v is less than 0", o.maxStaleness)
 	}
+	request, err := o.request(service)
+	if err != nil {
+		return usageError{cmd, err}
+	}
 	keys, err := parseKeyArgs(args)
 	if err != nil {
 		return usageError{cmd, err}
@@ -72,10 +89,6 @@ func (a *app) get(cmd *cobra.Command, args []string, o getOptions) error {
 		return err
 	}
 	defer done()
-	request := &twofoldv1.GetOnlineFeaturesRequest{FeatureService: service, Features: o.features, IncludeEventTimes: o.eventTimes}
-	if o.maxStaleness > 0 {
-		request.MaxStaleness = durationpb.New(o.maxStaleness)
-	}
 	types, err := neededKeys(c, service, o.features)
 	if err != nil {
 		return err
@@ -87,11 +100,33 @@ func (a *app) get(cmd *cobra.Command, args []string, o getOptions) error {
 	if err != nil {
 		return c.wrap(err)
 	}
-	answer, err := newAnswer(response, len(request.GetEntities()))
+	answer, err := newAnswer(response, len(request.GetEntities()), o.includeExpired)
 	if err != nil {
 		return err
 	}
+	faults := answer.faults()
+	for _, view := range slices.Sorted(maps.Keys(faults)) {
+		a.complain(fmt.Sprintf("warning: feature view %q could not be read whole: %s", view, faults[view]))
+	}
 	return write(answer, a.out)
+}
+
+// request is what the flags ask for, without the entities.
+func (o getOptions) request(service string) (*twofoldv1.GetOnlineFeaturesRequest, error) {
+	request := &twofoldv1.GetOnlineFeaturesRequest{
+		FeatureService: service, Features: o.features, IncludeEventTimes: o.eventTimes, IncludeExpired: o.includeExpired, AllowPartial: o.allowPartial,
+	}
+	if o.maxStaleness > 0 {
+		request.MaxStaleness = durationpb.New(o.maxStaleness)
+	}
+	if o.asOf != "" {
+		at, err := parseTime(o.asOf)
+		if err != nil {
+			return nil, fmt.Errorf("--as-of: %w", err)
+		}
+		request.AsOfMicros = client.AsOf(at)
+	}
+	return request, nil
 }
 
 // whatToRead returns the feature service, "" where features are named, and the other arguments.

@@ -20,9 +20,10 @@ func ColumnFromProto(m *twofoldv1.Column) (*feature.Column, error) {
 	return columnFromProto(m, feature.Null)
 }
 
-// ResponseColumnFromProto converts a column of a response: like ColumnFromProto, with every status allowed.
+// ResponseColumnFromProto converts a column of a response: like ColumnFromProto, with every status allowed. An EXPIRED row keeps the value that
+// is sent with it, which is zero unless the request had include_expired.
 func ResponseColumnFromProto(m *twofoldv1.Column) (*feature.Column, error) {
-	return columnFromProto(m, feature.Expired)
+	return columnFromProto(m, feature.Unavailable)
 }
 
 // columnFromProto converts a column whose statuses are at most last.
@@ -84,7 +85,7 @@ func statusesFromProto(statuses []twofoldv1.ValueStatus, rows int, last feature.
 		switch {
 		case s == twofoldv1.ValueStatus_VALUE_STATUS_UNSPECIFIED:
 			out[i] = feature.Present
-		case s < 0 || s > twofoldv1.ValueStatus(feature.Expired):
+		case s < 0 || s > twofoldv1.ValueStatus(feature.Unavailable):
 			return nil, fault.InvalidField(fmt.Sprintf("statuses[%d]", i), "%d is not a status (twofold.v1.ValueStatus)", int32(s))
 		case s > twofoldv1.ValueStatus(last):
 			return nil, fault.InvalidField(fmt.Sprintf("statuses[%d]", i), "%v is for answers only; use PRESENT or NULL", feature.Status(s))
@@ -184,7 +185,10 @@ func elementsFromProto(m *twofoldv1.ListArray) (*feature.Column, error) {
 	}
 }
 
-// clearMissing puts the zero value where a row is not Present, on a copy where anything must change: the message stays as it is.
+// keepsValue reports whether a row of that status may hold a value. Requests have no Expired rows.
+func keepsValue(s feature.Status) bool { return s == feature.Present || s == feature.Expired }
+
+// clearMissing puts the zero value where a row has none by its status, on a copy where anything must change: the message stays as it is.
 func clearMissing(c *feature.Column) error {
 	switch c.Type {
 	case feature.Bool:
@@ -201,7 +205,7 @@ func clearMissing(c *feature.Column) error {
 		clearPacked(c)
 	default:
 		for i, s := range c.Status {
-			if s != feature.Present && c.Offsets[i+1] != c.Offsets[i] {
+			if !keepsValue(s) && c.Offsets[i+1] != c.Offsets[i] {
 				return fault.InvalidField(fmt.Sprintf("lists.lengths[%d]", i), "row %d is %v, so its list must have no elements", i, s)
 			}
 		}
@@ -218,7 +222,7 @@ func clearedBy[T, B comparable](values []T, statuses []feature.Status, bits func
 	var zero T
 	copied := false
 	for i, s := range statuses {
-		if s == feature.Present || bits(values[i]) == bits(zero) {
+		if keepsValue(s) || bits(values[i]) == bits(zero) {
 			continue
 		}
 		if !copied {
@@ -234,7 +238,7 @@ func clearPacked(c *feature.Column) {
 	end, start := 0, 0
 	for i, s := range c.Status {
 		stop := c.Offsets[i+1]
-		if s == feature.Present {
+		if keepsValue(s) {
 			end += copy(c.Data[end:], c.Data[start:stop])
 		}
 		start, c.Offsets[i+1] = stop, end

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -220,4 +221,44 @@ func FuzzColumnFromProto(f *testing.F) {
 			t.Fatalf("%v came back as %v, %v", c, again, err)
 		}
 	})
+}
+
+// TestResponseStatuses: an expired row may hold a value, every other row that is not PRESENT holds none; a request has neither.
+func TestResponseStatuses(t *testing.T) {
+	statuses := []twofoldv1.ValueStatus{
+		twofoldv1.ValueStatus_VALUE_STATUS_PRESENT, twofoldv1.ValueStatus_VALUE_STATUS_EXPIRED, twofoldv1.ValueStatus_VALUE_STATUS_UNAVAILABLE,
+		twofoldv1.ValueStatus_VALUE_STATUS_NOT_FOUND,
+	}
+	doubles := &twofoldv1.Column{Values: &twofoldv1.Column_Doubles{Doubles: &twofoldv1.DoubleArray{Values: []float64{1, 2, 3, 4}}}, Statuses: statuses}
+	texts := &twofoldv1.Column{Values: &twofoldv1.Column_Strings{Strings: &twofoldv1.StringArray{Values: []string{"a", "b", "c", "d"}}}, Statuses: statuses}
+	lists := &twofoldv1.Column{Values: &twofoldv1.Column_Lists{Lists: &twofoldv1.ListArray{
+		Lengths: []uint32{1, 2, 0, 0}, Elements: &twofoldv1.ListArray_Int32S{Int32S: &twofoldv1.Int32Array{Values: []int32{1, 2, 3}}},
+	}}, Statuses: statuses}
+	for _, m := range []*twofoldv1.Column{doubles, texts, lists} {
+		c, err := ResponseColumnFromProto(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]feature.Status{feature.Present, feature.Expired, feature.Unavailable, feature.NotFound}, c.Status); diff != "" {
+			t.Error(diff)
+		}
+		c.Status = slices.Repeat([]feature.Status{feature.Present}, 4) // to see what lies beneath
+		var got []any
+		for row := range 4 {
+			got = append(got, c.ValueAt(row))
+		}
+		want := map[feature.Type][]any{
+			feature.Double: {1.0, 2.0, 0.0, 0.0}, feature.String: {"a", "b", "", ""}, feature.Int32List: {[]any{int32(1)}, []any{int32(2), int32(3)}, []any{}, []any{}},
+		}[c.Type]
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%v: %s", c.Type, diff)
+		}
+		if _, err := ColumnFromProto(m); fault.KindOf(err) != fault.Invalid {
+			t.Errorf("%v as a request: %v", c.Type, err)
+		}
+	}
+	lists.GetLists().Lengths = []uint32{1, 0, 2, 0}
+	if _, err := ResponseColumnFromProto(lists); fault.KindOf(err) != fault.Invalid {
+		t.Errorf("a list that is not available has elements: %v", err)
+	}
 }
