@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
@@ -17,7 +18,7 @@ var _ encoding.CodecV2 = rawCodec{}
 type rawAnswer struct {
 	size int    // bytes
 	keep bool   // whether body is wanted
-	body []byte // the message
+	body []byte // the message, in the memory of body as it was where that is enough
 }
 
 // Name implements encoding.CodecV2.
@@ -40,7 +41,8 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	}
 	a.size = data.Len()
 	if a.keep {
-		a.body = data.Materialize()
+		a.body = slices.Grow(a.body[:0], a.size)[:a.size]
+		data.CopyTo(a.body)
 	}
 	return nil
 }

@@ -34,6 +34,9 @@ type latencyOptions struct {
 	listpackValue int
 	serveFlags    string
 	quick         bool
+	stream        bool
+	zipf          bool
+	cacheFlags    string
 	// budget is how long the whole run may take; measurements are shortened to fit. 0 is no bound.
 	budget time.Duration
 }
@@ -56,6 +59,7 @@ func latencyCommand() *cobra.Command {
 		Short: "Measure GetOnlineFeatures beside a bare gRPC handler that sends the same Redis commands",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			started := time.Now()
+			o.focus(cmd)
 			if o.quick {
 				o.hurry(cmd)
 			}
@@ -80,7 +84,27 @@ func latencyCommand() *cobra.Command {
 	f.IntVar(&o.listpackValue, "hash-max-listpack-value", 64, "that setting of redis-server; 64 is its default")
 	f.StringVar(&o.serveFlags, "serve-flags", "", `more flags of twofold serve, as one text: --serve-flags="--log-level debug"`)
 	f.BoolVar(&o.quick, "quick", false, "end within 50 s: fewer entities, shorter and fewer measurements, all shapes and concurrencies")
+	f.BoolVar(&o.stream, "stream", false, "measure 10,000 entities instead: in one request, and in 100 on one stream")
+	f.BoolVar(&o.zipf, "zipf", false, "measure the hot-entity cache instead, beside a server without it; entities are drawn with exponent 1.1")
+	f.StringVar(&o.cacheFlags, "cache-flags", "--hot-cache-max-bytes 256MiB", "flags of twofold serve that turn the cache on, for --zipf")
+	cmd.MarkFlagsMutuallyExclusive("stream", "zipf")
 	return cmd
+}
+
+// focus sets what --stream and --zipf measure unless it was given.
+func (o *latencyOptions) focus(cmd *cobra.Command) {
+	set := func(name string, to func()) {
+		if !cmd.Flags().Changed(name) {
+			to()
+		}
+	}
+	switch {
+	case o.stream:
+		set("shapes", func() { o.shapes = []string{"5x10x10000"} })
+		set("concurrency", func() { o.concurrencies = []int{1} })
+	case o.zipf:
+		set("shapes", func() { o.shapes = []string{"5x10x1", "5x10x100"} })
+	}
 }
 
 // hurry sets what the quick run has otherwise, unless it was given.
@@ -95,6 +119,9 @@ func (o *latencyOptions) hurry(cmd *cobra.Command) {
 	set("rounds", func() { o.rounds = quickRounds })
 	set("pool", func() { o.pool = quickPool })
 	set("verify", func() { o.verify = quickVerify })
+	if o.stream {
+		set("entities", func() { o.entities = 2 * quickEntities })
+	}
 	set("duration", func() { o.duration = time.Second })
 	set("warm-up", func() { o.warmUp = 100 * time.Millisecond })
 }
@@ -114,6 +141,9 @@ func (o *latencyOptions) check() ([]workload.Shape, error) {
 		return nil, errors.New("--shapes, --concurrency, --rounds, --duration, --pool and --verify must not be empty or 0")
 	}
 	for _, s := range shapes {
+		if o.stream && s.Rows%streamSplit != 0 {
+			return nil, fmt.Errorf("shape %v: with --stream the rows are divided over %d requests", s, streamSplit)
+		}
 		if s.Rows > o.entities {
 			return nil, fmt.Errorf("shape %v asks for %d entities and --entities says that there are %d", s, s.Rows, o.entities)
 		}
@@ -132,6 +162,25 @@ func parseShapes(texts []string) ([]workload.Shape, error) {
 	return shapes, nil
 }
 
+// contender is one of those that are compared; ratios are of each to the last of them.
+type contender struct {
+	name string
+	// key begins its figures' names in the result line.
+	key  string
+	part *part
+	// raw is whether it answers with stored rows.
+	raw bool
+	// split is over how many requests on one stream it has the rows of a shape divided; 0 is one unary request.
+	split int
+}
+
+const (
+	// streamSplit is the number of requests that --stream divides the entities over.
+	streamSplit = 100
+	// zipfExponent is that of --zipf.
+	zipfExponent = 1.1
+)
+
 // bench is one run of the latency command.
 type bench struct {
 	o       latencyOptions
@@ -140,20 +189,21 @@ type bench struct {
 	data    workload.Data
 	started time.Time
 
-	redis  *redisserver.Server
-	sides  [2]*part // ours, then the floor
-	loader *loader
-	cells  []*cell
+	redis      *redisserver.Server
+	parts      []*part
+	contenders []contender
+	loader     *loader
+	cells      []*cell
 	// spent is what measurements took beyond their duration and warm-up, all together.
 	spent    time.Duration
 	measured int
 }
 
-// cell is one shape at one concurrency: a row of the result.
+// cell is one shape at one concurrency: some rows of the table.
 type cell struct {
 	shape       workload.Shape
 	concurrency int
-	rounds      [2][]measurement // of each side
+	rounds      [][]measurement // of each contender
 }
 
 func runLatency(ctx context.Context, out io.Writer, o latencyOptions, started time.Time) error {
@@ -163,6 +213,9 @@ func runLatency(ctx context.Context, out io.Writer, o latencyOptions, started ti
 	}
 	b := &bench{o: o, out: out, shapes: shapes, started: started}
 	b.data = workload.Data{Seed: o.seed, Entities: o.entities, BaseMicros: started.Add(-time.Minute).UnixMicro()}
+	if o.zipf {
+		b.data.Zipf = zipfExponent
+	}
 	for _, s := range shapes {
 		for _, c := range o.concurrencies {
 			b.cells = append(b.cells, &cell{shape: s, concurrency: c})
@@ -199,19 +252,54 @@ func (b *bench) start(ctx context.Context, folder string) error {
 	if err := b.load(ctx); err != nil {
 		return err
 	}
-	layouts := workload.Layouts(b.shapes)
-	if b.sides[0], err = startTwofold(ctx, b.o.twofold, b.redis.URL(), folder, layouts, strings.Fields(b.o.serveFlags)); err != nil {
+	if err := b.startContenders(ctx, folder); err != nil {
 		return err
+	}
+	b.loader, err = startLoader(b.data, b.o.pool)
+	return err
+}
+
+// startContenders starts those that are compared.
+func (b *bench) startContenders(ctx context.Context, folder string) error {
+	twofold, err := b.startTwofold(ctx, folder)
+	if err != nil {
+		return err
+	}
+	if b.o.zipf {
+		cached, err := b.startTwofold(ctx, folder, strings.Fields(b.o.cacheFlags)...)
+		if err != nil {
+			return err
+		}
+		b.contenders = []contender{{name: "cache", key: "zipf_", part: cached}, {name: "no cache", part: twofold}}
+		return nil
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	if b.sides[1], err = startPart(theirs, exec.Command(self, "floor", "--redis", b.redis.Addr, "--shapes", strings.Join(b.o.shapes, ","))); err != nil {
+	bare, err := startPart(theirs, exec.Command(self, "floor", "--redis", b.redis.Addr, "--shapes", strings.Join(b.o.shapes, ",")))
+	if err != nil {
 		return err
 	}
-	b.loader, err = startLoader(b.data, b.o.pool)
-	return err
+	b.parts = append(b.parts, bare)
+	b.contenders = []contender{{name: ours, part: twofold}, {name: theirs, part: bare, raw: true}}
+	if b.o.stream {
+		b.contenders = []contender{
+			{name: "ours, 1 request", key: "unary_", part: twofold},
+			{name: fmt.Sprintf("ours, %d on a stream", streamSplit), key: "stream_", part: twofold, split: streamSplit},
+			{name: "floor, 1 request", part: bare, raw: true},
+		}
+	}
+	return nil
+}
+
+// startTwofold starts the program under measurement, with further flags.
+func (b *bench) startTwofold(ctx context.Context, folder string, more ...string) (*part, error) {
+	p, err := startTwofold(ctx, b.o.twofold, b.redis.URL(), folder, workload.Layouts(b.shapes), append(strings.Fields(b.o.serveFlags), more...))
+	if err == nil {
+		b.parts = append(b.parts, p)
+	}
+	return p, err
 }
 
 // stop ends what was started.
@@ -219,10 +307,8 @@ func (b *bench) stop() {
 	if b.loader != nil {
 		b.loader.stop()
 	}
-	for _, side := range b.sides {
-		if side != nil {
-			side.process.Stop()
-		}
+	for _, p := range b.parts {
+		p.process.Stop()
 	}
 	if b.redis != nil {
 		b.redis.Stop()
@@ -244,28 +330,35 @@ func (b *bench) load(ctx context.Context) error {
 	return nil
 }
 
-// verify has both sides' answers compared with what was written. A benchmark must not be able to measure wrong answers.
+// verify has everybody's answers compared with what was written. A benchmark must not be able to measure wrong answers.
 func (b *bench) verify(ctx context.Context) error {
 	verified := 0
 	for _, s := range b.shapes {
-		for _, side := range b.sides {
-			const workers = 32
-			report, err := b.loader.do(ctx, loadOrder{Verify: true, Side: side.side, Target: side.grpc, Shape: s.String(),
-				Concurrency: workers, Connections: b.connections(workers), Requests: b.o.verify})
+		for _, c := range b.contenders {
+			order := b.order(c, s, max(1, min(verifiers, verifiedRows/s.Rows)))
+			order.Verify, order.Requests = true, max(1, min(b.o.verify, verifiedRows/s.Rows))
+			report, err := b.loader.do(ctx, order)
 			if err != nil {
 				return b.blame(err)
 			}
 			verified += report.Verified
 		}
 	}
-	fmt.Fprintf(b.out, "verified %d answers of both sides against the values that were written\n", verified)
+	fmt.Fprintf(b.out, "verified %d answers against the values that were written\n", verified)
 	return nil
 }
 
+const (
+	// verifiers is how many answers are verified at once.
+	verifiers = 32
+	// verifiedRows bounds the rows of all answers that are verified of a shape.
+	verifiedRows = 200_000
+)
+
 // blame adds what a server that has ended printed to an error that may come of it.
 func (b *bench) blame(err error) error {
-	for _, side := range b.sides {
-		if failed := side.process.Failed(); failed != nil {
+	for _, p := range b.parts {
+		if failed := p.process.Failed(); failed != nil {
 			return fmt.Errorf("%w\n%w", err, failed)
 		}
 	}
@@ -282,8 +375,11 @@ func (b *bench) connections(concurrency int) int {
 	return max(1, concurrency/loopsPerConnection)
 }
 
-// measure makes every measurement in each round, the two sides one right after the other, which of them first alternating.
+// measure makes every measurement in each round, those that are compared one right after the other, another of them first each time.
 func (b *bench) measure(ctx context.Context) error {
+	for _, c := range b.cells {
+		c.rounds = make([][]measurement, len(b.contenders))
+	}
 	for round := range b.o.rounds {
 		if !b.hasTime() {
 			fmt.Fprintf(b.out, "no time for more rounds: %d of %d were made\n", round, b.o.rounds)
@@ -291,13 +387,13 @@ func (b *bench) measure(ctx context.Context) error {
 		}
 		for _, c := range b.cells {
 			warmUp, duration := b.times()
-			for i := range b.sides {
-				side := (i + round) % 2
-				m, err := b.measureOne(ctx, b.sides[side], c, warmUp, duration)
+			for i := range b.contenders {
+				who := (i + round) % len(b.contenders)
+				m, err := b.measureOne(ctx, b.contenders[who], c, warmUp, duration)
 				if err != nil {
 					return b.blame(err)
 				}
-				c.rounds[side] = append(c.rounds[side], m)
+				c.rounds[who] = append(c.rounds[who], m)
 			}
 		}
 		fmt.Fprintf(b.out, "round %d of %d done after %.0f s\n", round+1, b.o.rounds, time.Since(b.started).Seconds())
@@ -311,7 +407,7 @@ func (b *bench) hasTime() bool {
 		return true
 	}
 	shortest := leastMeasured + b.spent/time.Duration(b.measured)
-	return time.Since(b.started)+shortest*time.Duration(len(b.cells)*len(b.sides)) <= b.o.budget
+	return time.Since(b.started)+shortest*time.Duration(len(b.cells)*len(b.contenders)) <= b.o.budget
 }
 
 // times returns how long the next measurements warm up and last: as asked for, or less where the budget would not be enough.
@@ -320,7 +416,7 @@ func (b *bench) times() (warmUp, duration time.Duration) {
 	if b.o.budget == 0 {
 		return warmUp, duration
 	}
-	left := len(b.cells)*len(b.sides)*b.o.rounds - b.measured
+	left := len(b.cells)*len(b.contenders)*b.o.rounds - b.measured
 	each := (b.o.budget - time.Since(b.started)) / time.Duration(left)
 	if b.measured > 0 {
 		each -= b.spent / time.Duration(b.measured)

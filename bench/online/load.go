@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,10 +20,7 @@ import (
 	"github.com/twofold-ml/twofold/bench/internal/workload"
 )
 
-// Sides of the comparison.
 const (
-	ours    = "ours"
-	theirs  = "floor"
 	maxBody = 256 << 20 // bytes of an answer
 	// callGrace is how long calls may still run when a measurement is over, before they count as failed.
 	callGrace = 30 * time.Second
@@ -31,10 +29,15 @@ const (
 // loadOrder is one line of the load generator's input.
 type loadOrder struct {
 	// Verify asks to decode answers and compare them with what was written; else answers are counted and timed.
-	Verify      bool
-	Side        string
-	Target      string
-	Shape       string
+	Verify bool
+	// Contender is who is asked, for errors and to remember who was verified.
+	Contender string
+	Target    string
+	// Raw says that the answers are stored rows.
+	Raw   bool
+	Shape string
+	// Split is over how many requests of one stream the rows of the shape are divided; 0 asks for all of them in one unary call.
+	Split       int
 	Concurrency int
 	Connections int
 	Duration    time.Duration // of a measurement
@@ -64,6 +67,7 @@ func loadCommand() *cobra.Command {
 	cmd.Flags().Uint64Var(&g.data.Seed, "seed", 1, "seed of values and requests")
 	cmd.Flags().IntVar(&g.data.Entities, "entities", 1, "number of entities")
 	cmd.Flags().Int64Var(&g.data.BaseMicros, "base-micros", 0, "latest event time")
+	cmd.Flags().Float64Var(&g.data.Zipf, "zipf", 0, "exponent by which entities are drawn; 0 draws all alike")
 	cmd.Flags().IntVar(&g.poolSize, "pool", 1024, "number of different requests a shape")
 	return cmd
 }
@@ -74,7 +78,7 @@ type generator struct {
 	poolSize int
 	pools    map[workload.Shape][]workload.Request
 	clients  map[string][]*grpc.ClientConn // by target; later orders use the first of them
-	sizes    map[string]sizes              // by side and shape
+	sizes    map[string]sizes              // by contender and shape
 }
 
 func newGenerator(data workload.Data, poolSize int) *generator {
@@ -110,7 +114,10 @@ func (g *generator) carryOut(ctx context.Context, order loadOrder) (loadReport, 
 	if err != nil {
 		return loadReport{}, err
 	}
-	pool, err := g.pool(shape)
+	if order.Split > 0 {
+		shape.Rows /= order.Split
+	}
+	pool, err := g.pool(shape, max(1, order.Split))
 	if err != nil {
 		return loadReport{}, err
 	}
@@ -118,33 +125,44 @@ func (g *generator) carryOut(ctx context.Context, order loadOrder) (loadReport, 
 	if err != nil {
 		return loadReport{}, err
 	}
-	t := &target{side: order.Side, shape: shape, data: g.data, pool: pool, connections: connections}
-	name := order.Side + " " + order.Shape
+	t := &target{name: order.Contender, raw: order.Raw, split: order.Split, shape: shape, data: g.data, pool: pool, connections: connections}
+	verified := order.Contender + " " + order.Shape
 	if order.Verify {
 		report, bounds, err := t.verify(ctx, order)
-		g.sizes[name] = bounds
+		g.sizes[verified] = bounds
 		return report, err
 	}
 	var ok bool
-	if t.bounds, ok = g.sizes[name]; !ok {
-		return loadReport{}, fmt.Errorf("%s was not verified, so it is not measured", name)
+	if t.bounds, ok = g.sizes[verified]; !ok {
+		return loadReport{}, fmt.Errorf("%s was not verified, so it is not measured", verified)
 	}
 	runtime.GC() // what was before does not disturb this measurement
 	return t.measure(ctx, order)
 }
 
-// pool returns the requests of a shape, made once.
-func (g *generator) pool(shape workload.Shape) ([]workload.Request, error) {
-	if pool, ok := g.pools[shape]; ok {
+// pool returns the requests of a shape, made once: as many as were asked for, fewer where they are large, and always at least atLeast.
+func (g *generator) pool(shape workload.Shape, atLeast int) ([]workload.Request, error) {
+	if pool, ok := g.pools[shape]; ok && len(pool) >= atLeast {
 		return pool, nil
 	}
-	pool, err := g.data.Requests(shape, g.poolSize)
+	n := max(atLeast, min(g.poolSize, mostDrawn/shape.Rows), 2)
+	if g.data.Zipf > 0 {
+		// A pool that is asked again and again would make a cache's hit ratio better than the distribution does.
+		n = max(n, leastZipfDrawn/shape.Rows)
+	}
+	pool, err := g.data.Requests(shape, n)
 	if err != nil {
 		return nil, err
 	}
 	g.pools[shape] = pool
 	return pool, nil
 }
+
+// mostDrawn and leastZipfDrawn bound the entities that all requests of a pool ask for.
+const (
+	mostDrawn      = 1 << 20
+	leastZipfDrawn = 1 << 17
+)
 
 // connect returns that many connections to the target, and keeps them.
 func (g *generator) connect(target string, n int) ([]*grpc.ClientConn, error) {
@@ -160,9 +178,11 @@ func (g *generator) connect(target string, n int) ([]*grpc.ClientConn, error) {
 	return g.clients[target][:n], nil
 }
 
-// target is one side with one shape.
+// target is one contender with one shape of requests.
 type target struct {
-	side        string
+	name        string
+	raw         bool
+	split       int
 	shape       workload.Shape
 	data        workload.Data
 	pool        []workload.Request
@@ -170,23 +190,14 @@ type target struct {
 	bounds      sizes
 }
 
-// call sends one request and waits for its answer.
-func (t *target) call(ctx context.Context, worker int, request workload.Request, answer *rawAnswer) error {
-	answer.body = nil
-	if err := t.connections[worker%len(t.connections)].Invoke(ctx, onlineMethod, request.Body, answer); err != nil {
-		return fmt.Errorf("%s, shape %v: %w", t.side, t.shape, err)
-	}
-	return nil
-}
-
 // check compares an answer with what was written.
 func (t *target) check(request workload.Request, body []byte) error {
 	check := t.data.CheckResponse
-	if t.side == theirs {
+	if t.raw {
 		check = t.data.CheckRaw
 	}
 	if err := check(t.shape.Layout(), request, body); err != nil {
-		return fmt.Errorf("%s, shape %v: WRONG ANSWER: %w", t.side, t.shape, err)
+		return fmt.Errorf("%s, shape %v: WRONG ANSWER: %w", t.name, t.shape, err)
 	}
 	return nil
 }
@@ -215,24 +226,26 @@ func (t *target) verify(ctx context.Context, order loadOrder) (loadReport, sizes
 	if err != nil {
 		return loadReport{}, sizes{}, err
 	}
-	pool := t.pool[:min(order.Requests, len(t.pool))]
+	pool := t.pool[:min(max(order.Requests, order.Split), len(t.pool))]
 	answered := make([]sizes, order.Concurrency)
 	err = each(ctx, order.Concurrency, func(ctx context.Context, w int) error {
-		answer := rawAnswer{keep: true}
-		one := func(request workload.Request) error {
-			if err := t.call(ctx, w, request, &answer); err != nil {
+		ask, done, err := t.open(ctx, w)
+		if err != nil {
+			return err
+		}
+		defer done()
+		for batch := range slices.Chunk(pool[len(pool)*w/order.Concurrency:len(pool)*(w+1)/order.Concurrency], max(1, t.split)) {
+			err := ask(ctx, batch, true, func(request workload.Request, size int, body []byte) error {
+				answered[w] = answered[w].with(size)
+				return t.check(request, body)
+			})
+			if err != nil {
 				return err
 			}
-			return t.check(request, answer.body)
 		}
-		for i := w; i < len(pool); i += order.Concurrency {
-			if err := one(pool[i]); err != nil {
-				return err
-			}
-			answered[w] = answered[w].with(answer.size)
-		}
-		for _, request := range edges {
-			if err := one(request); err != nil {
+		for _, edge := range edges {
+			err := ask(ctx, []workload.Request{edge}, true, func(request workload.Request, _ int, body []byte) error { return t.check(request, body) })
+			if err != nil {
 				return err
 			}
 		}
@@ -269,7 +282,7 @@ type kept struct {
 	body    []byte
 }
 
-// worker is one closed loop: it sends its next request when the last one is answered.
+// worker is one closed loop: it sends its next request, or all requests into which that is split, when the last is answered.
 type worker struct {
 	latencies *hdrhistogram.Histogram // nanoseconds
 	requests  int
@@ -323,16 +336,32 @@ func newHistogram() *hdrhistogram.Histogram {
 
 // loop sends requests, at least one, until the deadline. The last answer may come later, and counts.
 func (t *target) loop(ctx context.Context, w *worker, number, workers int, deadline time.Time) error {
+	ask, done, err := t.open(ctx, number)
+	if err != nil {
+		return err
+	}
+	defer done()
+	batch := max(1, t.split)
 	next := number * len(t.pool) / workers
-	keep := max(1, keepMost/workers)
-	answer := rawAnswer{}
+	keepMost := max(1, keepMost/workers/batch) * batch
+	var keep bool
+	got := func(request workload.Request, size int, body []byte) error {
+		w.bytes += int64(size)
+		if size < t.bounds.least || size > t.bounds.most {
+			return fmt.Errorf("%s, shape %v: an answer of %d bytes is not plausible, verified ones had %d to %d",
+				t.name, t.shape, size, t.bounds.least, t.bounds.most)
+		}
+		if keep {
+			w.kept = append(w.kept, kept{request, slices.Clone(body)})
+		}
+		return nil
+	}
 	for before := time.Now(); w.requests == 0 || before.Before(deadline); {
-		request := t.pool[next]
-		if next++; next == len(t.pool) {
+		if next+batch > len(t.pool) {
 			next = 0
 		}
-		answer.keep = w.requests%keepOneIn == 0 && len(w.kept) < keep
-		if err := t.call(ctx, number, request, &answer); err != nil {
+		keep = w.requests%keepOneIn == 0 && len(w.kept) < keepMost
+		if err := ask(ctx, t.pool[next:next+batch], keep, got); err != nil {
 			return err
 		}
 		after := time.Now()
@@ -341,14 +370,7 @@ func (t *target) loop(ctx context.Context, w *worker, number, workers int, deadl
 		}
 		before, w.end = after, after
 		w.requests++
-		w.bytes += int64(answer.size)
-		if answer.size < t.bounds.least || answer.size > t.bounds.most {
-			return fmt.Errorf("%s, shape %v: an answer of %d bytes is not plausible, verified ones had %d to %d",
-				t.side, t.shape, answer.size, t.bounds.least, t.bounds.most)
-		}
-		if answer.keep {
-			w.kept = append(w.kept, kept{request, answer.body})
-		}
+		next += batch
 	}
 	return nil
 }

@@ -5,9 +5,10 @@ import (
 	"time"
 
 	"github.com/twofold-ml/twofold/bench/internal/process"
+	"github.com/twofold-ml/twofold/bench/internal/workload"
 )
 
-// measurement is what one side did in one round.
+// measurement is what one contender did in one round.
 type measurement struct {
 	requests   int
 	throughput float64 // requests a second
@@ -16,17 +17,18 @@ type measurement struct {
 	redisCPU   time.Duration // of redis-server, a request
 	allocs     float64       // heap objects of the server, a request
 	bytes      float64       // of an answer
+	hitRatio   float64       // of the rows read, those that were in the cache; NaN without one
 }
 
 // counters are what is read before and after a measurement.
 type counters struct {
 	cpu, redisCPU time.Duration
-	mallocs       float64
+	metrics       metrics
 }
 
 // count reads the counters of a server and of Redis.
 func (b *bench) count(ctx context.Context, p *part) (counters, error) {
-	mallocs, err := p.mallocs(ctx)
+	m, err := p.metrics(ctx)
 	if err != nil {
 		return counters{}, err
 	}
@@ -35,13 +37,19 @@ func (b *bench) count(ctx context.Context, p *part) (counters, error) {
 		return counters{}, err
 	}
 	redisCPU, err := process.CPUTime(b.redis.PID())
-	return counters{cpu: cpu, redisCPU: redisCPU, mallocs: mallocs}, err
+	return counters{cpu: cpu, redisCPU: redisCPU, metrics: m}, err
 }
 
-// measureOne warms one side up and measures it.
-func (b *bench) measureOne(ctx context.Context, p *part, c *cell, warmUp, duration time.Duration) (measurement, error) {
+// order returns what the load generator is to do with one contender.
+func (b *bench) order(c contender, shape workload.Shape, concurrency int) loadOrder {
+	return loadOrder{Contender: c.name, Target: c.part.grpc, Raw: c.raw, Shape: shape.String(), Split: c.split, Concurrency: concurrency,
+		Connections: b.connections(concurrency)}
+}
+
+// measureOne warms one contender up and measures it.
+func (b *bench) measureOne(ctx context.Context, who contender, c *cell, warmUp, duration time.Duration) (measurement, error) {
 	begun := time.Now()
-	order := loadOrder{Side: p.side, Target: p.grpc, Shape: c.shape.String(), Concurrency: c.concurrency, Connections: b.connections(c.concurrency)}
+	p, order := who.part, b.order(who, c.shape, c.concurrency)
 	if warmUp > 0 {
 		order.Duration = warmUp
 		if _, err := b.loader.do(ctx, order); err != nil {
@@ -49,7 +57,7 @@ func (b *bench) measureOne(ctx context.Context, p *part, c *cell, warmUp, durati
 		}
 	}
 	// Asking for the allocations allocates too; how much, two questions in a row tell.
-	first, err := p.mallocs(ctx)
+	first, err := p.metrics(ctx)
 	if err != nil {
 		return measurement{}, err
 	}
@@ -75,7 +83,7 @@ func (b *bench) measureOne(ctx context.Context, p *part, c *cell, warmUp, durati
 	b.measured++
 	b.spent += time.Since(begun) - warmUp - duration
 	n := float64(report.Requests)
-	asking := before.mallocs - first
+	asking := before.metrics.mallocs - first.mallocs
 	return measurement{
 		requests:   report.Requests,
 		throughput: n / report.Elapsed.Seconds(),
@@ -83,7 +91,8 @@ func (b *bench) measureOne(ctx context.Context, p *part, c *cell, warmUp, durati
 		p99:        report.P99,
 		cpu:        time.Duration(float64(after.cpu-before.cpu) / n),
 		redisCPU:   time.Duration(float64(after.redisCPU-before.redisCPU) / n),
-		allocs:     max(0, after.mallocs-before.mallocs-asking) / n,
+		allocs:     max(0, after.metrics.mallocs-before.metrics.mallocs-asking) / n,
 		bytes:      float64(report.Bytes) / n,
+		hitRatio:   (after.metrics.hits - before.metrics.hits) / (after.metrics.rows - before.metrics.rows),
 	}, nil
 }

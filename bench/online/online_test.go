@@ -69,8 +69,8 @@ func TestFloor(t *testing.T) {
 	data := workload.Data{Seed: 11, Entities: 300, BaseMicros: time.Now().UnixMicro()}
 	for _, shape := range []workload.Shape{{Views: 5, Features: 10, Rows: 20}, {Views: 1, Features: 50, Rows: 1}} {
 		at := startFloor(t, data, shape)
-		verify := loadOrder{Verify: true, Side: theirs, Target: at.GRPC, Shape: shape.String(), Concurrency: 8, Connections: 2, Requests: 40}
-		measure := loadOrder{Side: theirs, Target: at.GRPC, Shape: shape.String(), Concurrency: 4, Connections: 2, Duration: 30 * time.Millisecond}
+		verify := loadOrder{Verify: true, Contender: theirs, Raw: true, Target: at.GRPC, Shape: shape.String(), Concurrency: 8, Connections: 2, Requests: 40}
+		measure := loadOrder{Contender: theirs, Raw: true, Target: at.GRPC, Shape: shape.String(), Concurrency: 4, Connections: 2, Duration: 30 * time.Millisecond}
 		reports := obey(t, data, measure, verify, measure)
 		if !strings.Contains(reports[0].Error, "was not verified") {
 			t.Errorf("%v: it was measured before it was verified: %+v", shape, reports[0])
@@ -85,7 +85,7 @@ func TestFloor(t *testing.T) {
 		if mean := int(r.Bytes) / r.Requests; mean < shape.Rows*shape.Views*8*shape.Features {
 			t.Errorf("%v: an answer has %d bytes, less than its values", shape, mean)
 		}
-		if n, err := (&part{side: theirs, http: at.HTTP}).mallocs(t.Context()); err != nil || n < 1000 {
+		if n, err := (&part{name: theirs, http: at.HTTP}).metrics(t.Context()); err != nil || n.mallocs < 1000 || n.rows != 0 {
 			t.Errorf("allocations: %v, %v", n, err)
 		}
 	}
@@ -96,24 +96,24 @@ func TestWrongAnswersAreFound(t *testing.T) {
 	data := workload.Data{Seed: 11, Entities: 100, BaseMicros: time.Now().UnixMicro()}
 	shape := workload.Shape{Views: 2, Features: 3, Rows: 2}
 	at := startFloor(t, data, shape)
-	order := loadOrder{Verify: true, Side: theirs, Target: at.GRPC, Shape: shape.String(), Concurrency: 2, Connections: 1, Requests: 10}
+	order := loadOrder{Verify: true, Contender: theirs, Raw: true, Target: at.GRPC, Shape: shape.String(), Concurrency: 2, Connections: 1, Requests: 10}
 	wrong := data
 	wrong.Seed++
 	if r := obey(t, wrong, order)[0]; !strings.Contains(r.Error, "WRONG ANSWER") {
 		t.Errorf("values of another seed passed: %+v", r)
 	}
-	order.Side = ours // the floor's rows are no answer of ours
+	order.Raw = false // the floor's rows are no answer of ours
 	if r := obey(t, data, order)[0]; !strings.Contains(r.Error, "WRONG ANSWER") {
 		t.Errorf("the floor's answer passed for ours: %+v", r)
 	}
-	order = loadOrder{Side: theirs, Target: at.GRPC, Shape: shape.String(), Concurrency: 2, Connections: 1, Duration: time.Millisecond}
+	order = loadOrder{Contender: theirs, Raw: true, Target: at.GRPC, Shape: shape.String(), Concurrency: 2, Connections: 1, Duration: time.Millisecond}
 	g := newGenerator(data, 10)
-	g.sizes[order.Side+" "+order.Shape] = sizes{1, 10}
+	g.sizes[order.Contender+" "+order.Shape] = sizes{1, 10}
 	if _, err := g.carryOut(t.Context(), order); err == nil || !strings.Contains(err.Error(), "not plausible") {
 		t.Errorf("an answer of another size gave %v", err)
 	}
 	g = newGenerator(wrong, 10)
-	g.sizes[order.Side+" "+order.Shape] = sizes{1, 10_000}
+	g.sizes[order.Contender+" "+order.Shape] = sizes{1, 10_000}
 	if _, err := g.carryOut(t.Context(), order); err == nil || !strings.Contains(err.Error(), "WRONG ANSWER") {
 		t.Errorf("wrong values while measuring gave %v", err)
 	}
@@ -123,8 +123,8 @@ func TestFailedCallsAreFound(t *testing.T) {
 	data := workload.Data{Seed: 11, Entities: 100, BaseMicros: time.Now().UnixMicro()}
 	at := startFloor(t, data, workload.Shape{Views: 2, Features: 3, Rows: 2})
 	g := newGenerator(data, 10)
-	order := loadOrder{Side: theirs, Target: at.GRPC, Shape: "7x3x2", Concurrency: 2, Connections: 1, Duration: time.Millisecond}
-	g.sizes[order.Side+" "+order.Shape] = sizes{1, 10_000}
+	order := loadOrder{Contender: theirs, Raw: true, Target: at.GRPC, Shape: "7x3x2", Concurrency: 2, Connections: 1, Duration: time.Millisecond}
+	g.sizes[order.Contender+" "+order.Shape] = sizes{1, 10_000}
 	if _, err := g.carryOut(t.Context(), order); err == nil || !strings.Contains(err.Error(), "InvalidArgument") {
 		t.Errorf("a status that is not OK gave %v", err)
 	}

@@ -29,17 +29,23 @@ type servingLine struct {
 	HTTP    string `json:"http"`
 }
 
+// Names of servers.
+const (
+	ours   = "ours"
+	theirs = "floor"
+)
+
 // part is a server under measurement.
 type part struct {
-	side    string
+	name    string
 	process *process.Process
 	grpc    string // host:port
 	http    string // host:port of /metrics
 }
 
 // startPart starts a server and waits until it says where it serves.
-func startPart(side string, command *exec.Cmd) (*part, error) {
-	p, err := process.Start(side, command)
+func startPart(name string, command *exec.Cmd) (*part, error) {
+	p, err := process.Start(name, command)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +57,7 @@ func startPart(side string, command *exec.Cmd) (*part, error) {
 		p.Stop()
 		return nil, err
 	}
-	return &part{side: side, process: p, grpc: at.GRPC, http: at.HTTP}, nil
+	return &part{name: name, process: p, grpc: at.GRPC, http: at.HTTP}, nil
 }
 
 // startTwofold starts the program at path as users do, and waits until it is ready to answer. more are further arguments.
@@ -111,7 +117,7 @@ func (p *part) awaitReady(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("%s was not ready within %v: %w; it printed:\n%s", p.side, startTimeout, err, p.process.Output())
+			return fmt.Errorf("%s was not ready within %v: %w; it printed:\n%s", p.name, startTimeout, err, p.process.Output())
 		}
 	}
 }
@@ -137,16 +143,44 @@ func get(ctx context.Context, url string) (string, error) {
 // mallocsMetric counts the heap objects that a Go program has allocated.
 const mallocsMetric = "go_memstats_mallocs_total"
 
-// mallocs returns the number of heap objects that the server has allocated until now.
-func (p *part) mallocs(ctx context.Context) (float64, error) {
-	text, err := get(ctx, "http://"+p.http+"/metrics")
-	if err != nil {
-		return 0, fmt.Errorf("ask %s for its allocations: %w", p.side, err)
-	}
-	return parseMetric(text, mallocsMetric)
+// Metrics of the hot-entity cache: rows that requests read.
+const (
+	hitsMetric   = `twofold_hot_cache_rows_total{result="hit"}`
+	missesMetric = `twofold_hot_cache_rows_total{result="miss"}`
+	sharedMetric = `twofold_hot_cache_rows_total{result="shared"}`
+)
+
+// metrics are what a server counts.
+type metrics struct {
+	mallocs    float64 // heap objects allocated until now
+	hits, rows float64 // rows read through the cache; 0 where there is none
 }
 
-// parseMetric returns a metric without labels from the Prometheus text format.
+// metrics asks the server what it has counted until now.
+func (p *part) metrics(ctx context.Context) (metrics, error) {
+	text, err := get(ctx, "http://"+p.http+"/metrics")
+	if err != nil {
+		return metrics{}, fmt.Errorf("ask %s for its metrics: %w", p.name, err)
+	}
+	var m metrics
+	if m.mallocs, err = parseMetric(text, mallocsMetric); err != nil {
+		return metrics{}, fmt.Errorf("ask %s for its metrics: %w", p.name, err)
+	}
+	if m.hits, err = parseMetric(text, hitsMetric); err != nil {
+		return m, nil // it has no cache
+	}
+	m.rows = m.hits
+	for _, name := range []string{missesMetric, sharedMetric} {
+		n, err := parseMetric(text, name)
+		if err != nil {
+			return metrics{}, fmt.Errorf("ask %s for its metrics: %w", p.name, err)
+		}
+		m.rows += n
+	}
+	return m, nil
+}
+
+// parseMetric returns a metric, named with its labels if it has any, from the Prometheus text format.
 func parseMetric(text, name string) (float64, error) {
 	for line := range strings.Lines(text) {
 		if value, ok := strings.CutPrefix(line, name+" "); ok {
@@ -170,7 +204,8 @@ func startLoader(data workload.Data, pool int) (*loader, error) {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
 	command := exec.Command(self, "load", "--seed", strconv.FormatUint(data.Seed, 10), "--entities", strconv.Itoa(data.Entities),
-		"--base-micros", strconv.FormatInt(data.BaseMicros, 10), "--pool", strconv.Itoa(pool))
+		"--base-micros", strconv.FormatInt(data.BaseMicros, 10),
+		"--zipf", strconv.FormatFloat(data.Zipf, 'g', -1, 64), "--pool", strconv.Itoa(pool))
 	orders, err := command.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("start the load generator: %w", err)

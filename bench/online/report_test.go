@@ -20,27 +20,28 @@ func rounds(throughputs []float64, p99 ...time.Duration) []measurement {
 
 func TestResultLine(t *testing.T) {
 	cells := []*cell{
-		{shape: workload.Shape{Views: 5, Features: 10, Rows: 100}, concurrency: 8, rounds: [2][]measurement{
+		{shape: workload.Shape{Views: 5, Features: 10, Rows: 100}, concurrency: 8, rounds: [][]measurement{
 			rounds([]float64{83, 9, 84}, 121, 1000, 121), rounds([]float64{100, 10, 102}, 100, 900, 100)}},
-		{shape: workload.Shape{Views: 1, Features: 50, Rows: 1}, concurrency: 64, rounds: [2][]measurement{
+		{shape: workload.Shape{Views: 1, Features: 50, Rows: 1}, concurrency: 64, rounds: [][]measurement{
 			rounds([]float64{200}, 100), rounds([]float64{100}, 200)}},
 	}
 	want := "RESULT tput_5x10x100_c8=0.83 p99_5x10x100_c8=1.21 tput_1x50x1_c64=2.00 p99_1x50x1_c64=0.50"
-	if got := resultLine(cells); got != want {
+	b := &bench{cells: cells, contenders: []contender{{name: ours}, {name: theirs}}}
+	if got := b.resultLine(); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 
 func TestReportEndsWithTheResult(t *testing.T) {
 	var out bytes.Buffer
-	b := &bench{out: &out, sides: [2]*part{{side: ours}, {side: theirs}}, cells: []*cell{{shape: workload.Shape{Views: 5, Features: 10, Rows: 1}, concurrency: 1,
-		rounds: [2][]measurement{{{throughput: 50, p50: time.Millisecond, cpu: 30 * time.Microsecond}}, {{throughput: 100, p50: 2 * time.Millisecond, cpu: 20 * time.Microsecond}}}}}}
+	b := &bench{out: &out, contenders: []contender{{name: ours}, {name: theirs}}, cells: []*cell{{shape: workload.Shape{Views: 5, Features: 10, Rows: 1}, concurrency: 1,
+		rounds: [][]measurement{{{throughput: 50, p50: time.Millisecond, cpu: 30 * time.Microsecond}}, {{throughput: 100, p50: 2 * time.Millisecond, cpu: 20 * time.Microsecond}}}}}}
 	b.report()
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	if last := lines[len(lines)-1]; !strings.HasPrefix(last, "RESULT tput_5x10x1_c1=0.50 ") {
 		t.Errorf("the last line is %q", last)
 	}
-	for _, want := range []string{"5x10x1 1 ours 50.0 1000 0 30.0", "5x10x1 1 floor 100 2000 0 20.0", "ratio 0.50 0.50 NaN 1.50"} {
+	for _, want := range []string{"5x10x1 1 ours 50.0 1000 0 30.0", "5x10x1 1 floor 100 2000 0 20.0", "ratio 0.50 0.50 - 1.50"} {
 		if !slices.ContainsFunc(lines, func(line string) bool { return strings.HasPrefix(strings.Join(strings.Fields(line), " "), want) }) {
 			t.Errorf("no line has %q:\n%s", want, out.String())
 		}
@@ -107,7 +108,7 @@ func TestConnections(t *testing.T) {
 
 // TestTimesFitTheBudget looks at what is left for each of the 4 measurements of a run whose budget is an hour.
 func TestTimesFitTheBudget(t *testing.T) {
-	b := &bench{o: latencyOptions{rounds: 2, warmUp: time.Minute, duration: time.Hour, budget: time.Hour}, cells: make([]*cell, 1), started: time.Now()}
+	b := &bench{o: latencyOptions{rounds: 2, warmUp: time.Minute, duration: time.Hour, budget: time.Hour}, cells: make([]*cell, 1), contenders: make([]contender, 2), started: time.Now()}
 	warmUp, duration := b.times()
 	if total := warmUp + duration; warmUp != time.Minute || total > 15*time.Minute || total < 14*time.Minute {
 		t.Errorf("%v and %v of an hour for each of 4", warmUp, duration)

@@ -16,6 +16,9 @@ type Data struct {
 	Entities int
 	// BaseMicros is the latest event time, microseconds since the Unix epoch; the others are up to an hour before it.
 	BaseMicros int64
+	// Zipf is the exponent of the distribution by which requests draw entities, more than 1: the one at rank k is asked for in proportion to
+	// k to the power of −Zipf. 0 draws all of them alike.
+	Zipf float64
 }
 
 // Value returns one value, or that it is null: uniform in ±1000 with all 53 bits random, as features mostly are not, so that nothing on

@@ -23,11 +23,14 @@ func (d Data) Requests(s Shape, n int) ([]Request, error) {
 	if s.Rows > d.Entities {
 		return nil, fmt.Errorf("a request of shape %v needs %d entities and there are %d; raise --entities", s, s.Rows, d.Entities)
 	}
-	r := rand.New(rand.NewPCG(d.seedOf("requests"), d.seedOf(s.String())))
+	draw := d.drawer(rand.NewPCG(d.seedOf("requests"), d.seedOf(s.String())))
+	if d.Zipf > 0 && s.Rows > d.Entities/10 {
+		return nil, fmt.Errorf("a request of shape %v draws too many of %d entities by a Zipf distribution; raise --entities", s, d.Entities)
+	}
 	requests := make([]Request, n)
 	for i := range requests {
 		var err error
-		if requests[i], err = NewRequest(s.Layout(), distinct(r, d.Entities, s.Rows)); err != nil {
+		if requests[i], err = NewRequest(s.Layout(), distinct(draw, s.Rows)); err != nil {
 			return nil, err
 		}
 	}
@@ -68,12 +71,24 @@ func NewRequest(l Layout, entities []int) (Request, error) {
 	return Request{entities, body}, nil
 }
 
-// distinct draws k different numbers below n.
-func distinct(r *rand.Rand, n, k int) []int {
+// drawer returns what draws entities.
+func (d Data) drawer(source rand.Source) func() int {
+	r := rand.New(source)
+	if d.Zipf == 0 {
+		return func() int { return r.IntN(d.Entities) }
+	}
+	// Who is asked for often has nothing to do with the order in which entities were written.
+	entities := rand.New(rand.NewPCG(d.seedOf("ranks"), 0)).Perm(d.Entities)
+	zipf := rand.NewZipf(r, d.Zipf, 1, uint64(d.Entities-1))
+	return func() int { return entities[zipf.Uint64()] }
+}
+
+// distinct draws k different entities.
+func distinct(draw func() int, k int) []int {
 	drawn := make([]int, 0, k)
 	seen := make(map[int]bool, k)
 	for len(drawn) < k {
-		if e := r.IntN(n); !seen[e] {
+		if e := draw(); !seen[e] {
 			seen[e] = true
 			drawn = append(drawn, e)
 		}

@@ -151,3 +151,31 @@ func TestEdgeRequests(t *testing.T) {
 		t.Errorf("no missing entity first and no duplicate last: %v", entities)
 	}
 }
+
+func TestZipf(t *testing.T) {
+	d := Data{Seed: 9, Entities: 1000, Zipf: 1.1}
+	requests, err := d.Requests(Shape{5, 10, 1}, 20_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := map[int]int{}
+	for _, r := range requests {
+		counts[r.Entities[0]]++
+	}
+	var byRank []int
+	for _, n := range counts {
+		byRank = append(byRank, n)
+	}
+	slices.Sort(byRank)
+	slices.Reverse(byRank)
+	// With exponent 1.1 and 1000 ranks the first has 1/5.6 of all, and the second 2^-1.1 of that.
+	if first, second := float64(byRank[0]), float64(byRank[1]); first < 3300 || first > 3900 || second/first < 0.40 || second/first > 0.54 {
+		t.Errorf("the first ranks have %v and %v of 20000", first, second)
+	}
+	if other, _ := d.Requests(Shape{1, 50, 1}, 20_000); other[0].Entities[0] == requests[0].Entities[0] && other[1].Entities[0] == requests[1].Entities[0] && other[2].Entities[0] == requests[2].Entities[0] {
+		t.Error("two shapes draw the same entities")
+	}
+	if _, err := d.Requests(Shape{5, 10, 101}, 1); err == nil || !strings.Contains(err.Error(), "--entities") {
+		t.Errorf("more entities than a Zipf distribution gives gave %v", err)
+	}
+}
