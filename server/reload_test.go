@@ -132,6 +132,34 @@ feature_services:
 	}
 }
 
+// TestReloadThatKeepsRowsElsewhere: where rows are looked for in another place than they were written to, none is found; nobody may be told that there
+// are none.
+func TestReloadThatKeepsRowsElsewhere(t *testing.T) {
+	for name, other := range map[string]string{
+		"layout": edit(t, "    ttl: 24h\n", "    ttl: 24h\n    layout: HISTORY\n"),
+		"entity": edit(t, "entities:\n", "entities:\n  - {name: person, keys: [{name: user_id, type: INT64}]}\n", "entity: user\n", "entity: person\n"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			env := start(t)
+			for _, text := range []string{other, definitions} {
+				env.Reload(t, text)
+				_, err := readAge(t.Context(), env, "profile:age")
+				wantError(t, err, codes.Unavailable, "", `"profile" has not been synced`)
+				if _, err := readPrice(t.Context(), env); err != nil {
+					t.Errorf("another view: %v", err)
+				}
+				if _, err := env.Syncer.RunOnce(t.Context(), "profile"); err != nil {
+					t.Fatal(err)
+				}
+				resp, err := readAge(t.Context(), env, "profile:age")
+				if err != nil || table(t, resp.GetColumns())["profile:age"][0] != "31" {
+					t.Errorf("%v, %v", resp, err)
+				}
+			}
+		})
+	}
+}
+
 // TestReloadLeavesCallsAlone: a historical call goes on by the definitions that it began with, and the pages of two lists are not mixed.
 func TestReloadLeavesCallsAlone(t *testing.T) {
 	env := start(t)

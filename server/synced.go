@@ -17,11 +17,11 @@ import (
 // be told from rows that are not there, so it is not answered for.
 type unsyncedViews struct {
 	store   *online.Store
-	all     []string
+	all     []*feature.View
 	current atomic.Pointer[map[string]bool]
 
 	mu sync.Mutex
-	// brought are the views that came with a reload and have not been synced since. The server is ready without them: one new view must
+	// brought are the views that came with a reload, or whose rows it keeps in another place, and that have not been synced since. The server is ready without them: one new view must
 	// not take the others out of service.
 	brought map[string]bool
 }
@@ -32,24 +32,28 @@ func newUnsyncedViews(registry *feature.Registry, store *online.Store, previous 
 	u := &unsyncedViews{store: store, brought: map[string]bool{}}
 	for _, view := range registry.Views() {
 		if view.IsSynced() {
-			u.all = append(u.all, view.Name)
+			u.all = append(u.all, view)
 		}
 	}
-	if previous == nil {
-		u.set(u.all)
-		return u
+	before := map[string]bool{} // of each view of previous that has its rows where they are now, whether it is unsynced
+	if previous != nil {
+		previous.mu.Lock()
+		defer previous.mu.Unlock()
+		known := *previous.current.Load()
+		for _, view := range u.all {
+			if slices.ContainsFunc(previous.all, func(old *feature.View) bool { return online.SameRows(old, view) }) {
+				before[view.Name] = known[view.Name]
+			}
+		}
 	}
-	previous.mu.Lock()
-	defer previous.mu.Unlock()
-	known := *previous.current.Load()
 	var unsynced []string
-	for _, name := range u.all {
-		isNew := !slices.Contains(previous.all, name)
-		if isNew || known[name] {
-			unsynced = append(unsynced, name)
+	for _, view := range u.all {
+		state, ok := before[view.Name]
+		if !ok || state {
+			unsynced = append(unsynced, view.Name)
 		}
-		if isNew || previous.brought[name] {
-			u.brought[name] = true
+		if previous != nil && (!ok || previous.brought[view.Name]) {
+			u.brought[view.Name] = true
 		}
 	}
 	u.set(unsynced)
@@ -66,7 +70,7 @@ func (u *unsyncedViews) set(views []string) {
 
 // load asks the store which views are not synced.
 func (u *unsyncedViews) load(ctx context.Context) ([]string, error) {
-	views, err := u.store.Unsynced(ctx, u.all)
+	views, err := u.store.UnsyncedViews(ctx, u.all)
 	if err == nil {
 		u.set(views)
 	}

@@ -174,7 +174,7 @@ func (s *Syncer) carry(ctx context.Context, view *feature.View, report *Report) 
 	if err != nil {
 		return err
 	}
-	return s.o.Online.MarkSynced(ctx, view.Name, report.Started)
+	return s.o.Online.MarkViewSynced(ctx, view, report.Started)
 }
 
 // gatherBytes is about how much of feature values is held at a time.
