@@ -335,7 +335,7 @@ func (b *bench) verify(ctx context.Context) error {
 	verified := 0
 	for _, s := range b.shapes {
 		for _, c := range b.contenders {
-			order := b.order(c, s, max(1, min(verifiers, verifiedRows/s.Rows)))
+			order := b.order(c, s, max(1, min(verifiers, rowsAtOnce/s.Rows)))
 			order.Verify, order.Requests = true, max(1, min(b.o.verify, verifiedRows/s.Rows))
 			report, err := b.loader.do(ctx, order)
 			if err != nil {
@@ -349,8 +349,10 @@ func (b *bench) verify(ctx context.Context) error {
 }
 
 const (
-	// verifiers is how many answers are verified at once.
-	verifiers = 32
+	// verifiers is how many answers are verified at once, fewer where they have more than rowsAtOnce rows together: no server should be
+	// asked for more than it can answer in time.
+	verifiers  = 32
+	rowsAtOnce = 30_000
 	// verifiedRows bounds the rows of all answers that are verified of a shape.
 	verifiedRows = 200_000
 )

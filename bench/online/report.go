@@ -35,7 +35,7 @@ func (b *bench) describe(ctx context.Context) error {
 	fmt.Fprintf(b.out, "ours: %s, grpc %s, go-redis %s; floor: %s, grpc %s, go-redis %s; Redis %s, hash-max-listpack-value %d\n",
 		program.GoVersion, version(program, grpcModule), version(program, redisModule),
 		runtime.Version(), ownVersion(grpcModule), ownVersion(redisModule), info["redis_version"], b.o.listpackValue)
-	fmt.Fprintf(b.out, "seed %d; %d entities of each kind; %d different requests a shape, none with the same entity twice\n", b.o.seed, b.data.Entities, b.o.pool)
+	fmt.Fprintf(b.out, "seed %d; %d entities of each kind; about %d different requests a shape, none with the same entity twice\n", b.o.seed, b.data.Entities, b.o.pool)
 	connections := make([]string, len(b.o.concurrencies))
 	for i, c := range b.o.concurrencies {
 		connections[i] = fmt.Sprintf("%d for c%d", b.connections(c), c)
