@@ -407,6 +407,18 @@ func TestWriteDropsRows(t *testing.T) {
 	require.ErrorIs(t, write("a", "v", "2"), errStore)
 	require.Equal(t, []string{"2"}, get(t, c, ask("a", "v")))
 	require.EqualValues(t, 2, c.counters.written.Load())
+
+	s.writeErr = nil
+	var rows []driver.Row
+	for _, e := range []driver.Entity{entity("a"), entity("a"), entity("b"), {Name: "other", Key: []byte("b")}} {
+		rows = append(rows, driver.Row{Entity: e, View: "v", Value: []byte("3")})
+	}
+	other := driver.Read{Entity: rows[3].Entity, Views: []string{"v"}}
+	require.Equal(t, []string{"2", "b", "-"}, get(t, c, ask("a", "v"), ask("b", "v"), other))
+	_, err := c.Write(t.Context(), rows)
+	require.NoError(t, err)
+	require.Equal(t, []string{"3", "3", "3"}, get(t, c, ask("a", "v"), ask("b", "v"), other))
+	require.EqualValues(t, 5, c.counters.written.Load())
 }
 
 // TestWriteWhileRowIsFetched writes a row after a fetch has taken the old one and before it returns: who waited has the old one, who comes
