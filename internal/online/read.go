@@ -121,29 +121,33 @@ func (s *Store) decode(ctx context.Context, p *Plan, keys []*feature.Column, o R
 			return err
 		}
 		v := &p.views[i]
-		r := viewReader{store: s, view: v, ttl: result.TTLs[i], asOf: o.AsOf, includeExpired: o.IncludeExpired, events: result.EventTimes[i], dst: result.dst[:0]}
+		r := viewReader{
+			store: s, view: v, ttl: result.TTLs[i], asOf: o.AsOf, includeExpired: o.IncludeExpired, events: result.EventTimes[i], dst: result.dst[:0],
+			readOf: request.readOf[v.group*rows : (v.group+1)*rows], first: request.first, stored: a.rows, errs: a.errs,
+		}
+		if o.Unknown != nil {
+			r.unknown = o.Unknown[i]
+		}
+		if o.Past {
+			r.missingInPast = s.missingInPast(v.view, o.AsOf)
+		}
 		for _, c := range v.columns {
 			r.dst = append(r.dst, result.Columns[c])
 		}
-		for row, at := range request.readOf[v.group*rows : (v.group+1)*rows] {
-			if at < 0 {
-				r.missing(feature.NotFound)
+		result.dst = r.dst
+		if r.appendAll(ctx, &request.batch) {
+			continue
+		}
+		// Something is out of the ordinary: row by row it will show what.
+		for _, c := range r.dst {
+			c.Truncate(0)
+		}
+		for row := range rows {
+			err := r.append(ctx, row)
+			if err == nil {
 				continue
 			}
-			err := error(nil)
-			if o.Unknown != nil {
-				err = o.Unknown[i]
-			}
-			if err == nil && a.errs != nil {
-				err = a.errs[at]
-			}
-			if err == nil {
-				if err = r.append(ctx, row, a.rows[int(request.first[at])+v.position]); err == nil {
-					continue
-				}
-				err = p.atEntity(err, v, keys, row)
-			}
-			if !o.AllowPartial || ctx.Err() != nil {
+			if err = p.atEntity(err, v, keys, row); !o.AllowPartial || ctx.Err() != nil {
 				return err
 			}
 			r.unavailable(row)
@@ -154,7 +158,6 @@ func (s *Store) decode(ctx context.Context, p *Plan, keys []*feature.Column, o R
 				result.Faults[i] = err
 			}
 		}
-		result.dst = r.dst
 	}
 	if unread == rows*len(p.views) {
 		return first
@@ -204,6 +207,18 @@ func (r *Result) Release() {
 	}
 }
 
+// missingInPast says why an entity without a row cannot be said to have had none as of a moment: nil where it can. A store drops rows once they
+// have been expired for the retention; those that it may have dropped by now would have been expired at the moment already, unless
+// that is longer ago than the retention.
+func (s *Store) missingInPast(view *feature.View, asOf feature.AsOf) error {
+	now, _ := s.clocks()
+	if view.TTL == 0 || int64(asOf) >= now.Add(-view.ExpiredRetention).UnixMicro() {
+		return nil
+	}
+	return fault.New(fault.Precondition, "it has no row, and rows of that moment may have been dropped since: view %q keeps expired rows for %v only; "+
+		"ask for a later moment (as_of_micros), define a longer expired_retention, or use GetHistoricalFeatures", view.Name, view.ExpiredRetention)
+}
+
 // checkPast refuses views that cannot tell how their rows were at an earlier moment.
 func (p *Plan) checkPast() error {
 	for i := range p.views {
@@ -236,8 +251,72 @@ type viewReader struct {
 	dst            []*feature.Column
 	events         []int64
 
+	readOf, first []int32 // as in scratch
+	stored        [][]byte
+	errs          []error
+	unknown       error
+	missingInPast error // what a row that is not there means: nil, or that it may have been there
+
 	fingerprint uint64 // of projection
 	projection  *storedrow.Projection
+}
+
+// appendAll appends all rows where they are as nearly all are: readable, of one schema. It reports false where they are not; then dst may have
+// any part of them.
+func (r *viewReader) appendAll(ctx context.Context, batch *storedrow.Batch) bool {
+	if r.unknown != nil || r.errs != nil {
+		return false
+	}
+	batch.Reset()
+	for row, at := range r.readOf {
+		if at < 0 {
+			batch.AddMissing(feature.NotFound)
+			continue
+		}
+		stored := r.stored[int(r.first[at])+r.view.position]
+		status, err := r.look(ctx, row, stored)
+		if err != nil {
+			return false
+		}
+		if status == feature.Present || (status == feature.Expired && r.includeExpired) {
+			if !batch.Add(r.projection, stored, status) {
+				return false
+			}
+		} else {
+			batch.AddMissing(status)
+		}
+	}
+	return batch.AppendTo(r.dst) == nil
+}
+
+// append appends one row.
+func (r *viewReader) append(ctx context.Context, row int) error {
+	at := r.readOf[row]
+	switch {
+	case at < 0:
+		r.missing(feature.NotFound)
+		return nil
+	case r.unknown != nil:
+		return r.unknown
+	case r.errs != nil && r.errs[at] != nil:
+		return r.errs[at]
+	}
+	stored := r.stored[int(r.first[at])+r.view.position]
+	status, err := r.look(ctx, row, stored)
+	if err != nil {
+		return err
+	}
+	if status != feature.Present && (status != feature.Expired || !r.includeExpired) {
+		r.missing(status)
+		return nil
+	}
+	if err := r.projection.Append(stored, r.dst); err != nil {
+		return err
+	}
+	if status == feature.Expired {
+		r.markExpired(row)
+	}
+	return nil
 }
 
 func (r *viewReader) missing(status feature.Status) {
@@ -246,38 +325,33 @@ func (r *viewReader) missing(status feature.Status) {
 	}
 }
 
-func (r *viewReader) append(ctx context.Context, row int, stored []byte) error {
+// look reads the header of a row, takes down its event time, and says what the row is: Present, NotFound or Expired. It provides the
+// projection of a row whose values are wanted.
+func (r *viewReader) look(ctx context.Context, row int, stored []byte) (feature.Status, error) {
 	if stored == nil {
-		r.missing(feature.NotFound)
-		return nil
+		return feature.NotFound, r.missingInPast
 	}
 	h, err := storedrow.ParseHeader(stored)
 	if err != nil {
-		return fault.New(fault.Corrupt, "its stored row is damaged: %w; write it again: twofold sync --once", err)
+		return 0, fault.New(fault.Corrupt, "its stored row is damaged: %w; write it again: twofold sync --once", err)
 	}
 	if h.Tombstone {
-		r.missing(feature.NotFound)
-		return nil
+		return feature.NotFound, nil
 	}
 	r.events[row] = int64(h.EventTime)
-	expired := r.ttl.Expired(h.EventTime, r.asOf)
-	if expired && !r.includeExpired {
-		r.missing(feature.Expired)
-		return nil
+	status := feature.Present
+	if r.ttl.Expired(h.EventTime, r.asOf) {
+		if status = feature.Expired; !r.includeExpired {
+			return status, nil
+		}
 	}
 	if r.projection == nil || h.Fingerprint != r.fingerprint {
 		if r.projection, err = r.store.projection(ctx, r.view, h.Fingerprint); err != nil {
-			return err
+			return 0, err
 		}
 		r.fingerprint = h.Fingerprint
 	}
-	if err := r.projection.Append(stored, r.dst); err != nil {
-		return err
-	}
-	if expired {
-		r.markExpired(row)
-	}
-	return nil
+	return status, nil
 }
 
 // markExpired gives the values of a row that is there the status Expired.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/internal/online/driver"
+	"github.com/twofold-ml/twofold/internal/storedrow"
 )
 
 // scratch is what one call of Read asks of the driver, in memory that the next call uses again.
@@ -21,6 +22,7 @@ type scratch struct {
 	arena []byte // the keys of reads
 	own   []*feature.Column
 	seen  keySet
+	batch storedrow.Batch // for the rows of one view at a time
 }
 
 // maxKept is the largest number of rows whose memory is kept for the next call.
@@ -35,6 +37,7 @@ func (p *Plan) takeScratch() *scratch {
 
 // giveBack keeps the memory for another call. The driver must be done with it.
 func (p *Plan) giveBack(r *scratch) {
+	r.batch.Reset() // it refers to the rows
 	if cap(r.readOf) <= maxKept && cap(r.arena) <= 64*maxKept {
 		p.scratches.Put(r)
 	}

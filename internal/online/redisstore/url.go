@@ -188,6 +188,10 @@ func (o Options) universal() (*redis.UniversalOptions, string, error) {
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
+	if u.Protocol == 0 {
+		// RESP 2, which says all that is asked for here: RESP 3 makes the client look for notifications before every answer.
+		u.Protocol = 2
+	}
 	if u.TLSConfig != nil && l.kind != "" {
 		u.TLSConfig.ServerName = "" // each node is checked under its own name
 	}
