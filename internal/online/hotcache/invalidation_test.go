@@ -1,0 +1,144 @@
+package hotcache
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/twofold-ml/twofold/internal/online"
+	"github.com/twofold-ml/twofold/internal/online/driver"
+)
+
+// TestWriteDropsRows writes through the cache, with and without success.
+func TestWriteDropsRows(t *testing.T) {
+	s := newSpy()
+	c := cached(t, s)
+	write := func(key, view, value string) error {
+		_, err := c.Write(t.Context(), []driver.Row{{Entity: entity(key), View: view, Value: []byte(value)}})
+		return err
+	}
+	require.NoError(t, write("a", "never read", "0"))
+	s.put("b", "v", "b")
+	s.put("a", "w", "w")
+	require.Equal(t, []string{"-", "w", "b"}, get(t, c, ask("a", "v", "w"), ask("b", "v")))
+	require.NoError(t, write("a", "not read either", "0"))
+	require.Equal(t, []string{"-", "w", "b"}, get(t, c, ask("a", "v", "w"), ask("b", "v")))
+	require.Equal(t, 1, s.calls())
+	require.NoError(t, write("a", "v", "1"))
+	require.Equal(t, []string{"1", "w", "b"}, get(t, c, ask("a", "v", "w"), ask("b", "v")))
+	require.Equal(t, [][]driver.Read{{ask("a", "v", "w"), ask("b", "v")}, {ask("a", "v", "w")}}, s.asked, "only the entity that was written is dropped")
+
+	s.writeErr = errStore // and the row is stored all the same
+	require.ErrorIs(t, write("a", "v", "2"), errStore)
+	require.Equal(t, []string{"2"}, get(t, c, ask("a", "v")))
+	require.EqualValues(t, 2, c.counters.written.Load())
+
+	s.writeErr = nil
+	var rows []driver.Row
+	for _, e := range []driver.Entity{entity("a"), entity("a"), entity("b"), {Name: "other", Key: []byte("b")}} {
+		rows = append(rows, driver.Row{Entity: e, View: "v", Value: []byte("3")})
+	}
+	other := driver.Read{Entity: rows[3].Entity, Views: []string{"v"}}
+	require.Equal(t, []string{"2", "b", "-"}, get(t, c, ask("a", "v"), ask("b", "v"), other))
+	_, err := c.Write(t.Context(), rows)
+	require.NoError(t, err)
+	require.Equal(t, []string{"3", "3", "3"}, get(t, c, ask("a", "v"), ask("b", "v"), other))
+	require.EqualValues(t, 5, c.counters.written.Load())
+}
+
+// TestWriteWhileRowIsFetched writes a row after a fetch has taken the old one and before it returns: who waited has the old one, who comes
+// after the write has the new one, and the old one does not come back.
+func TestWriteWhileRowIsFetched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, first, second := newSpy(), make(gate), make(gate)
+		s.after = func(ctx context.Context, call int) error { return []gate{first, second}[call].wait(ctx) }
+		c := cached(t, s)
+		s.put("a", "v", "old")
+		s.put("b", "v", "b")
+		var readers sync.WaitGroup
+		readers.Go(func() { require.Equal(t, []string{"old", "b"}, get(t, c, ask("a", "v"), ask("b", "v"))) })
+		synctest.Wait()
+		_, err := c.Write(t.Context(), []driver.Row{{Entity: entity("a"), View: "v", Value: []byte("new")}})
+		require.NoError(t, err)
+		readers.Go(func() { require.Equal(t, []string{"new"}, get(t, c, ask("a", "v"))) })
+		synctest.Wait()
+		require.Equal(t, []driver.Read{ask("a", "v")}, s.asked[1], "a read after the write asks anew")
+		close(second)
+		synctest.Wait()
+		require.Equal(t, []string{"new"}, get(t, c, ask("a", "v")))
+		close(first)
+		readers.Wait()
+		require.Equal(t, []string{"new", "b"}, get(t, c, ask("a", "v"), ask("b", "v")))
+		require.Equal(t, 2, s.calls())
+	})
+}
+
+// TestMarkers changes markers in all the ways in which they change.
+func TestMarkers(t *testing.T) {
+	s := newSpy()
+	c := cached(t, s)
+	store := online.NewStore(c, online.Options{})
+	moment := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	version := 0
+	// dropped reports whether the rows of the views v and w have been dropped by f.
+	dropped := func(f func()) [2]bool {
+		t.Helper()
+		version++
+		now := fmt.Sprint(version)
+		get(t, c, ask("a", "v", "w"))
+		s.put("a", "v", now)
+		s.put("a", "w", now)
+		f()
+		got := get(t, c, ask("a", "v", "w"))
+		return [2]bool{got[0] == now, got[1] == now}
+	}
+	poll := func() {
+		_, err := store.Unsynced(t.Context(), []string{"v", "w"})
+		require.NoError(t, err)
+	}
+	poll()
+	none, v, both := [2]bool{}, [2]bool{true, false}, [2]bool{true, true}
+	require.Equal(t, none, dropped(poll), "none is what it was")
+	require.Equal(t, v, dropped(func() { s.putMeta("synced/v", "1"); poll() }), "synced by another process")
+	require.Equal(t, none, dropped(poll))
+	require.Equal(t, none, dropped(func() { s.putMeta("synced/v", "2") }), "not seen yet")
+	require.Equal(t, v, dropped(poll))
+	require.Equal(t, v, dropped(func() { require.NoError(t, store.MarkSynced(t.Context(), "v", moment)) }), "synced by this process")
+	require.Equal(t, none, dropped(poll))
+	require.Equal(t, none, dropped(func() { require.NoError(t, store.PutMeta(t.Context(), "definitions", []byte("x"))) }))
+	require.Equal(t, v, dropped(func() { s.putMeta("synced/v", ""); poll() }), "the store was emptied")
+	require.Equal(t, both, dropped(func() { s.putMeta("synced/v", "3"); s.putMeta("synced/w", "3"); poll() }))
+	s.writeErr = errStore
+	require.Equal(t, v, dropped(func() { require.Error(t, store.MarkSynced(t.Context(), "v", moment)) }), "a marker that may have been stored")
+	require.EqualValues(t, 6, c.counters.generations.Load())
+}
+
+// TestMarkerChangesWhileRowIsFetched changes a marker between the taking of a row and its arrival.
+func TestMarkerChangesWhileRowIsFetched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, first := newSpy(), make(gate)
+		s.after = func(ctx context.Context, call int) error {
+			if call == 0 {
+				return first.wait(ctx)
+			}
+			return nil
+		}
+		c := cached(t, s)
+		s.put("a", "v", "old")
+		var readers sync.WaitGroup
+		readers.Go(func() { require.Equal(t, []string{"old"}, get(t, c, ask("a", "v"))) })
+		synctest.Wait()
+		s.put("a", "v", "new")
+		require.NoError(t, c.PutMeta(t.Context(), "synced/v", nil))
+		require.Equal(t, []string{"new"}, get(t, c, ask("a", "v")))
+		close(first)
+		readers.Wait()
+		require.Equal(t, []string{"new"}, get(t, c, ask("a", "v")))
+		require.Equal(t, 2, s.calls())
+	})
+}
