@@ -26,8 +26,9 @@ func (r *replies) ReadFrom(from io.Reader) (int64, error) {
 		piece := int(min(limited.N, 1<<20))
 		r.grow(piece)
 		end := len(r.bytes)
-		n, err := io.ReadFull(limited, r.bytes[end:end+piece])
+		n, err := io.ReadFull(limited.R, r.bytes[end:end+piece])
 		r.bytes = r.bytes[:end+n]
+		limited.N -= int64(n)
 		if err != nil {
 			return int64(len(r.bytes) - begin), err
 		}
