@@ -190,20 +190,26 @@ func BenchmarkLatest(b *testing.B) {
 	for name, keys := range map[string][]feature.Type{"int": {feature.Int64}, "string": {feature.String}} {
 		s := benchShape{1_000_000, 0, 200_000, 10, keys, false}
 		for _, workers := range []int{1, 2} {
-			b.Run(fmt.Sprintf("1M_200k_entities_%s/workers=%d", name, workers), func(b *testing.B) {
-				view, source := s.source(rand.New(rand.NewPCG(1, 2)))
-				b.ReportAllocs()
-				for b.Loop() {
-					w, err := pit.Latest(b.Context(), view, source, pit.LatestOptions{AsOf: 1 << 60, Workers: workers})
-					if err != nil {
-						b.Fatal(err)
-					}
-					if err := w.Batches(b.Context(), 0, []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, func(pit.WinnerBatch) error { return nil }); err != nil {
-						b.Fatal(err)
-					}
-				}
-				b.ReportMetric(float64(s.features)*float64(b.N)/b.Elapsed().Seconds()/1e6, "Mrows/s")
-			})
+			for _, versions := range []int{1, 4, 11} {
+				b.Run(fmt.Sprintf("1M_200k_entities_%s/workers=%d/versions=%d", name, workers, versions), func(b *testing.B) {
+					benchmarkLatest(b, s, pit.LatestOptions{AsOf: 1 << 60, Workers: workers, Versions: versions})
+				})
+			}
 		}
 	}
+}
+
+func benchmarkLatest(b *testing.B, s benchShape, o pit.LatestOptions) {
+	view, source := s.source(rand.New(rand.NewPCG(1, 2)))
+	b.ReportAllocs()
+	for b.Loop() {
+		w, err := pit.Latest(b.Context(), view, source, o)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := w.Batches(b.Context(), 0, []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, func(pit.WinnerBatch) error { return nil }); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(s.features)*float64(b.N)/b.Elapsed().Seconds()/1e6, "Mrows/s")
 }

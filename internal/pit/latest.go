@@ -17,6 +17,8 @@ type LatestOptions struct {
 	AsOf feature.AsOf
 	// MaxAge leaves out rows whose event time is more than this before AsOf; exactly MaxAge is used. Defaults to 0: rows of any age are used.
 	MaxAge feature.TTL
+	// Versions is how many rows of each entity are wanted: those of its newest event times, one of each. Defaults to 1: the newest row only.
+	Versions int
 	// Workers is how many fragments are read at once. Defaults to GOMAXPROCS.
 	Workers int
 }
@@ -33,13 +35,16 @@ type LatestStats struct {
 	RowsFuture int64
 	// RowsOld is the number of rows read whose event time is more than MaxAge before AsOf.
 	RowsOld int64
-	// Entities is the number of distinct entities with a row that may be used: the number of winners.
+	// Entities is the number of distinct entities with a row that may be used.
 	Entities int64
+	// Winners is the number of rows found: one an entity, or up to LatestOptions.Versions.
+	Winners int64
 }
 
 // Latest finds the newest row of each entity as of a moment, by the same order as Join: event time, then created time, then the
-// canonical order of the source. It reads keys and times only and holds them for one row an entity; values are read by
-// Winners.Batches. The error names the view and keeps the kind that the source gave it.
+// canonical order of the source. With LatestOptions.Versions it finds the rows that were the newest at the latest moments: of rows of one event time
+// the one that comes last in that order, of no others. It reads keys and times only and holds them for the winners, at most Versions rows an
+// entity; values are read by Winners.Batches. The error names the view and keeps the kind that the source gave it.
 func Latest(ctx context.Context, view *feature.View, source Source, o LatestOptions) (*Winners, error) {
 	var w *Winners
 	err := guard(func() (err error) {
@@ -56,6 +61,9 @@ func latest(ctx context.Context, view *feature.View, source Source, o LatestOpti
 	if o.MaxAge < 0 {
 		return nil, fault.New(fault.Invalid, "the greatest age is negative (%v); 0 is any age", o.MaxAge.Duration())
 	}
+	if o.Versions < 0 {
+		return nil, fault.New(fault.Invalid, "the number of versions is negative (%d); 0 is the newest only", o.Versions)
+	}
 	if len(view.Entity.Keys) == 0 {
 		return nil, fault.New(fault.Internal, "entity %q has no keys", view.Entity.Name)
 	}
@@ -68,6 +76,7 @@ func latest(ctx context.Context, view *feature.View, source Source, o LatestOpti
 	if err := h.scan(ctx, p, scan.visit); err != nil {
 		return nil, err
 	}
+	scan.settle()
 	w := newWinners(scan)
 	return w, w.sort(ctx, p)
 }
@@ -91,8 +100,12 @@ const (
 type shard struct {
 	mu       sync.Mutex
 	entities *interner
-	// best of each entity, by its number.
+	// best of each entity, by its number; with several versions, once settled, those of entity 0 first, the oldest of each first.
 	best []candidate
+	// versions of each entity, by its number, until settled; and then the number of the entity of each of best. Both are nil where only
+	// the newest row is wanted.
+	versions []versions
+	owners   []int32
 }
 
 func newLatestScan(h *history, o LatestOptions) *latestScan {
@@ -150,15 +163,19 @@ func (l *latestScan) offer(s *scratch, first int64, batch feature.KeyBatch) {
 		if from == ends[number] {
 			continue
 		}
-		l.shards[number].offer(s, order[from:ends[number]], first, batch)
+		l.shards[number].offer(s, order[from:ends[number]], first, batch, l.options.Versions)
 	}
 }
 
-func (h *shard) offer(s *scratch, rows []int32, first int64, batch feature.KeyBatch) {
+func (h *shard) offer(s *scratch, rows []int32, first int64, batch feature.KeyBatch, versions int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for rows := range slices.Chunk(rows, lookAhead) {
-		h.offerSome(s, rows, first, batch)
+		if versions > 1 {
+			h.offerVersions(s, rows, first, batch, versions)
+		} else {
+			h.offerSome(s, rows, first, batch)
+		}
 	}
 }
 
@@ -199,7 +216,7 @@ func (s *scratch) byShard() (order []int32, ends [shards]int) {
 	return s.numbers, ends
 }
 
-// winnerRef is one entity of one shard.
+// winnerRef is one of the best rows of one shard.
 type winnerRef struct {
 	shard  int32
 	number int32
@@ -209,7 +226,7 @@ func (l *latestScan) best(r winnerRef) *candidate { return &l.shards[r.shard].be
 
 func (l *latestScan) position(r winnerRef) int64 { return l.best(r).position }
 
-// Winners are the newest rows that Latest found. They are only read, and may be by several goroutines.
+// Winners are the newest rows that Latest found. But for Retain they are only read, and may be by several goroutines.
 type Winners struct {
 	scan *latestScan
 	// refs in the order of their positions, and where the share of each fragment ends.
@@ -228,7 +245,10 @@ func newWinners(l *latestScan) *Winners {
 	w.refs, w.ends = byFragment(l.history, w.refs, l.position)
 	w.stats = LatestStats{
 		RowsRead: l.rowsRead.Load(), RowsPruned: l.history.pruned, RowsNull: l.rowsNull.Load(),
-		RowsFuture: l.rowsFuture.Load(), RowsOld: l.rowsOld.Load(), Entities: int64(len(w.refs)),
+		RowsFuture: l.rowsFuture.Load(), RowsOld: l.rowsOld.Load(), Winners: int64(len(w.refs)),
+	}
+	for i := range l.shards {
+		w.stats.Entities += int64(l.shards[i].entities.count)
 	}
 	return w
 }
@@ -314,7 +334,7 @@ func (w *Winners) fill(ctx context.Context, b *WinnerBatch, f int, refs []winner
 		rows[i] = best.position - h.starts[f]
 		b.EventTimes.AppendInt64(int64(best.event))
 		b.CreatedTimes.AppendInt64(int64(best.created))
-		if err := w.scan.shards[r.shard].entities.appendTo(b.Keys, r.number); err != nil {
+		if err := w.scan.shards[r.shard].appendKey(b.Keys, r.number); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package pit_test
 import (
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,32 +14,40 @@ import (
 	"github.com/twofold-ml/twofold/internal/pit"
 )
 
-// oracleLatest returns the newest usable row of each entity, ascending, and what Latest should count in the whole table.
+// oracleLatest returns the rows that Latest should find, ascending, and what it should count in the whole table: for each entity it goes through the
+// event times from the newest on, and takes the newest row of each.
 func oracleLatest(t *table, o pit.LatestOptions) (winners []int, stats pit.LatestStats) {
-	newest := map[string]int{}
+	usableRows := map[string][]int{}
 	for row, id := range identities(t.keys) {
 		stats.RowsRead++
 		switch {
 		case id == "" || !t.events.IsPresent(row):
 			stats.RowsNull++
-			continue
 		case t.events.Int64s[row] > int64(o.AsOf):
 			stats.RowsFuture++
-			continue
 		case !usable(t, row, int64(o.AsOf), o.MaxAge, false):
 			stats.RowsOld++
-			continue
-		}
-		if best, ok := newest[id]; !ok || !newer(t, best, row) {
-			newest[id] = row
+		default:
+			usableRows[id] = append(usableRows[id], row)
 		}
 	}
-	stats.Entities = int64(len(newest))
-	for row, id := range identities(t.keys) {
-		if best, ok := newest[id]; ok && best == row {
-			winners = append(winners, row)
+	for _, rows := range usableRows {
+		for range max(1, o.Versions) {
+			if len(rows) == 0 {
+				break
+			}
+			best := rows[0]
+			for _, row := range rows {
+				if !newer(t, best, row) {
+					best = row
+				}
+			}
+			winners = append(winners, best)
+			rows = slices.DeleteFunc(rows, func(row int) bool { return t.events.Int64s[row] == t.events.Int64s[best] })
 		}
 	}
+	slices.Sort(winners)
+	stats.Entities, stats.Winners = int64(len(usableRows)), int64(len(winners))
 	return winners, stats
 }
 
@@ -48,7 +57,7 @@ func TestLatestEqualsOracle(t *testing.T) {
 		view := newView("v", keys[:1+r.IntN(3)], randomFeatures(r, 3), r.IntN(2) == 0)
 		moment := moments(r)
 		rows := randomTable(r, view, r.IntN(80), 1+r.IntN(6), moment)
-		options := pit.LatestOptions{AsOf: feature.AsOf(moment()), MaxAge: randomTTL(r), Workers: r.IntN(4)}
+		options := pit.LatestOptions{AsOf: feature.AsOf(moment()), MaxAge: randomTTL(r), Versions: r.IntN(5), Workers: r.IntN(4)}
 		source := fragmented(r, rows)
 		w, err := pit.Latest(t.Context(), view, source, options)
 		if err != nil {
@@ -107,7 +116,8 @@ func rowOf(t *table, row int) []*feature.Column {
 
 func checkLatestStats(t *testing.T, got pit.LatestStats, s *memorySource, view *feature.View, o pit.LatestOptions) {
 	t.Helper()
-	want := pit.LatestStats{Entities: got.Entities}
+	_, whole := oracleLatest(s.whole(view), o)
+	want := pit.LatestStats{Entities: whole.Entities, Winners: whole.Winners}
 	for _, f := range s.fragments {
 		want.RowsPruned += f.NumRows()
 	}
@@ -164,10 +174,13 @@ func TestLatestYieldErrorEnds(t *testing.T) {
 	}
 }
 
-func TestLatestRefusesNegativeAge(t *testing.T) {
+func TestLatestRefusesNegativeNumbers(t *testing.T) {
 	view, source := smallSource()
 	_, err := pit.Latest(t.Context(), view, source, pit.LatestOptions{MaxAge: -1})
 	if fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), `feature view "small"`) {
+		t.Fatalf("got %v", err)
+	}
+	if _, err = pit.Latest(t.Context(), view, source, pit.LatestOptions{Versions: -1}); fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), "versions") {
 		t.Fatalf("got %v", err)
 	}
 }

@@ -87,6 +87,17 @@ func (s *memorySource) Fragments(ctx context.Context, within feature.TimeRange) 
 	return fragments, pruned, ctx.Err()
 }
 
+// whole returns all rows of the source in one table.
+func (s *memorySource) whole(view *feature.View) *table {
+	all := newTable(view)
+	for _, f := range s.fragments {
+		for i, c := range f.columns() {
+			all.columns()[i].AppendColumn(c)
+		}
+	}
+	return all
+}
+
 // memoryFragment is a table read in batches.
 type memoryFragment struct {
 	*table

@@ -182,6 +182,8 @@ func (s *spec) latest(t *testing.T, d *datadriven.TestData) string {
 	d.ScanArgs(t, "view", &name)
 	d.ScanArgs(t, "as_of", &asOf)
 	d.MaybeScanArgs(t, "max_age", &maxAge)
+	versions := 0
+	d.MaybeScanArgs(t, "versions", &versions)
 	at := feature.NewColumn(feature.Timestamp, 0)
 	parseValue(t, d, at, asOf)
 	for _, v := range s.views {
@@ -190,7 +192,7 @@ func (s *spec) latest(t *testing.T, d *datadriven.TestData) string {
 		}
 		var answers []string
 		for _, variant := range variants {
-			o := pit.LatestOptions{AsOf: feature.AsOf(at.Int64s[0]), MaxAge: parseTTL(t, d, maxAge), Workers: variant.workers}
+			o := pit.LatestOptions{AsOf: feature.AsOf(at.Int64s[0]), MaxAge: parseTTL(t, d, maxAge), Versions: versions, Workers: variant.workers}
 			answers = append(answers, v.latestOnce(t, o, variant.batch))
 			if last := answers[len(answers)-1]; last != answers[0] {
 				t.Fatalf("%s: %+v gives\n%s\nand not\n%s", d.Pos, variant, last, answers[0])
@@ -228,8 +230,12 @@ func (v *specView) latestOnce(t *testing.T, o pit.LatestOptions, batch int) stri
 		return describe(err)
 	}
 	st := w.Stats()
+	found := counted(int(st.Entities), "entity", "entities")
+	if o.Versions > 1 {
+		found += ", " + counted(int(st.Winners), "version", "versions")
+	}
 	return out.String() + fmt.Sprintf("%s; %d rows read, %d with a null, %d in the future, %d too old\n",
-		counted(int(st.Entities), "entity", "entities"), st.RowsRead, st.RowsNull, st.RowsFuture, st.RowsOld)
+		found, st.RowsRead, st.RowsNull, st.RowsFuture, st.RowsOld)
 }
 
 func describe(err error) string { return fmt.Sprintf("error (%v): %v", fault.KindOf(err), err) }
