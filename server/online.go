@@ -57,7 +57,7 @@ func (s *Server) answerOnline(ctx context.Context, req *twofoldv1.GetOnlineFeatu
 	if err != nil {
 		return nil, err
 	}
-	if options.Unknown, err = c.unsynced.faults(ctx, selection, options.AllowPartial); err != nil {
+	if options.Unknown, err = c.unsynced.faults(ctx, selection, options); err != nil {
 		return nil, err
 	}
 	result, err := s.o.Online.Read(ctx, selection.plan, keys, options)

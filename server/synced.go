@@ -14,11 +14,13 @@ import (
 )
 
 // unsyncedViews are the views that a sync should have filled and, as far as is known, has not. While a view is among them its rows cannot
-// be told from rows that are not there, so it is not answered for.
+// be told from rows that are not there, so it is not answered for. A view of which a sync is still to carry more versions is answered for as it
+// is now, but not as it was.
 type unsyncedViews struct {
-	store   *online.Store
-	all     []*feature.View
-	current atomic.Pointer[map[string]bool]
+	store *online.Store
+	all   []*feature.View
+	// current has the views that are not online.Synced.
+	current atomic.Pointer[map[string]online.SyncState]
 
 	mu sync.Mutex
 	// brought are the views that came with a reload, or whose rows it keeps in another place, and that have not been synced since. The server is ready without them: one new view must
@@ -35,46 +37,61 @@ func newUnsyncedViews(registry *feature.Registry, store *online.Store, previous 
 			u.all = append(u.all, view)
 		}
 	}
-	before := map[string]bool{} // of each view of previous that has its rows where they are now, whether it is unsynced
+	before := map[string]online.SyncState{} // of each view of previous that has its rows where they are now
 	if previous != nil {
 		previous.mu.Lock()
 		defer previous.mu.Unlock()
 		known := *previous.current.Load()
 		for _, view := range u.all {
-			if slices.ContainsFunc(previous.all, func(old *feature.View) bool { return online.SameRows(old, view) }) {
-				before[view.Name] = known[view.Name]
+			at := slices.IndexFunc(previous.all, func(old *feature.View) bool { return online.SameRows(old, view) })
+			if at < 0 {
+				continue
+			}
+			state, ok := known[view.Name]
+			switch {
+			case ok:
+				before[view.Name] = state
+			case previous.all[at].HistoryVersions < view.HistoryVersions:
+				before[view.Name] = online.SyncedShallow
+			default:
+				before[view.Name] = online.Synced
 			}
 		}
 	}
-	var unsynced []string
-	for _, view := range u.all {
+	states := make([]online.SyncState, len(u.all))
+	for i, view := range u.all {
 		state, ok := before[view.Name]
-		if !ok || state {
-			unsynced = append(unsynced, view.Name)
-		}
+		states[i] = state // Unsynced where it is not known
 		if previous != nil && (!ok || previous.brought[view.Name]) {
 			u.brought[view.Name] = true
 		}
 	}
-	u.set(unsynced)
+	u.set(states)
 	return u
 }
 
-func (u *unsyncedViews) set(views []string) {
-	current := make(map[string]bool, len(views))
-	for _, view := range views {
-		current[view] = true
+// set takes down the state of each of all views and returns the names of those that are unsynced.
+func (u *unsyncedViews) set(states []online.SyncState) (unsynced []string) {
+	current := map[string]online.SyncState{}
+	for i, view := range u.all {
+		if states[i] != online.Synced {
+			current[view.Name] = states[i]
+		}
+		if states[i] == online.Unsynced {
+			unsynced = append(unsynced, view.Name)
+		}
 	}
 	u.current.Store(&current)
+	return unsynced
 }
 
 // load asks the store which views are not synced.
 func (u *unsyncedViews) load(ctx context.Context) ([]string, error) {
-	views, err := u.store.UnsyncedViews(ctx, u.all)
-	if err == nil {
-		u.set(views)
+	states, err := u.store.SyncStates(ctx, u.all)
+	if err != nil {
+		return nil, err
 	}
-	return views, err
+	return u.set(states), nil
 }
 
 // refresh asks the store. The error says which views are not synced, without those that a reload brought.
@@ -109,11 +126,11 @@ func (u *unsyncedViews) split(ctx context.Context) (missing, brought []string, e
 	return missing, brought, nil
 }
 
-// faults returns why rows of a selection's views are not known: one error a view, nil where they are, and nil where all are. The store
-// is asked again first, so that a view is answered for as soon as it was synced. Unless a partial answer will do, the first is the error of the
-// whole.
-func (u *unsyncedViews) faults(ctx context.Context, selection *onlineSelection, allowPartial bool) ([]error, error) {
-	if !u.concern(selection) {
+// faults returns why rows of a selection's views are not known, as they are now or, for a read of the past, as they were: one error a view, nil
+// where they are, and nil where all are. The store is asked again first, so that a view is answered for as soon as it was synced. Unless a
+// partial answer will do, the first is the error of the whole.
+func (u *unsyncedViews) faults(ctx context.Context, selection *onlineSelection, o online.ReadOptions) ([]error, error) {
+	if !u.concern(selection, o.Past) {
 		return nil, nil
 	}
 	if _, err := u.load(ctx); err != nil {
@@ -122,12 +139,12 @@ func (u *unsyncedViews) faults(ctx context.Context, selection *onlineSelection, 
 	current := *u.current.Load()
 	var faults []error
 	for i, view := range selection.Views {
-		if !current[view.View.Name] {
+		state, ok := current[view.View.Name]
+		if !ok || !isUnknown(state, o.Past) {
 			continue
 		}
-		err := fault.New(fault.Unavailable, "feature view %q has not been synced into the online store yet, or the store has lost its data, so who is in it is not known; "+
-			"run `twofold sync`, or define the view with sync.enabled: false if its rows come by PushFeatures alone", view.View.Name)
-		if !allowPartial {
+		err := unsyncedFault(view.View, state)
+		if !o.AllowPartial {
 			return nil, err
 		}
 		if faults == nil {
@@ -138,11 +155,28 @@ func (u *unsyncedViews) faults(ctx context.Context, selection *onlineSelection, 
 	return faults, nil
 }
 
-// concern reports whether one of the selection's views is unsynced, as far as is known.
-func (u *unsyncedViews) concern(selection *onlineSelection) bool {
+// isUnknown reports whether rows of a view in this state are not known.
+func isUnknown(state online.SyncState, past bool) bool {
+	return state == online.Unsynced || (past && state == online.SyncedShallow)
+}
+
+func unsyncedFault(view *feature.View, state online.SyncState) error {
+	if state == online.SyncedShallow {
+		return fault.New(fault.Unavailable, "feature view %q has not been synced since its history_versions were raised to %d, so what was true earlier (as_of_micros) is not known yet; "+
+			"run `twofold sync`, or leave out as_of_micros", view.Name, view.HistoryVersions)
+	}
+	return fault.New(fault.Unavailable, "feature view %q has not been synced into the online store yet, or the store has lost its data, so who is in it is not known; "+
+		"run `twofold sync`, or define the view with sync.enabled: false if its rows come by PushFeatures alone", view.Name)
+}
+
+// concern reports whether rows of one of the selection's views are not known, as far as is known.
+func (u *unsyncedViews) concern(selection *onlineSelection, past bool) bool {
 	current := *u.current.Load()
 	if len(current) == 0 {
 		return false
 	}
-	return slices.ContainsFunc(selection.Views, func(view feature.SelectedView) bool { return current[view.View.Name] })
+	return slices.ContainsFunc(selection.Views, func(view feature.SelectedView) bool {
+		state, ok := current[view.View.Name]
+		return ok && isUnknown(state, past)
+	})
 }

@@ -3,6 +3,7 @@ package online
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,9 +25,12 @@ func (s *Store) MarkSynced(ctx context.Context, view string, at time.Time) error
 }
 
 // MarkViewSynced is MarkSynced of a view as it is defined: the marker also tells where its rows are kept, so that it does not count for a
-// definition by which they are looked for elsewhere (see SameRows).
+// definition by which they are looked for elsewhere (see SameRows), and how many versions.
 func (s *Store) MarkViewSynced(ctx context.Context, view *feature.View, at time.Time) error {
 	value := at.UTC().Format(time.RFC3339Nano) + " " + rowsOf(view)
+	if view.HistoryVersions > 0 {
+		value += " " + strconv.Itoa(view.HistoryVersions)
+	}
 	if err := s.PutMeta(ctx, syncedName(view.Name), []byte(value)); err != nil {
 		return fmt.Errorf("mark view %q as synced: %w", view.Name, err)
 	}
@@ -35,24 +39,77 @@ func (s *Store) MarkViewSynced(ctx context.Context, view *feature.View, at time.
 
 // Unsynced returns those of the views that were never synced into this store, or not since it lost its data.
 func (s *Store) Unsynced(ctx context.Context, views []string) ([]string, error) {
-	return s.withoutMarker(ctx, views, func(_ int, marker []byte) bool { return marker != nil })
+	markers, err := s.markers(ctx, views)
+	if err != nil {
+		return nil, err
+	}
+	var unsynced []string
+	for i, marker := range markers {
+		if marker == nil {
+			unsynced = append(unsynced, views[i])
+		}
+	}
+	return unsynced, nil
 }
 
-// UnsyncedViews is Unsynced of views as they are defined: one that was synced when its rows were kept elsewhere is not synced. A marker of
-// MarkSynced, which does not tell, counts for every definition.
-func (s *Store) UnsyncedViews(ctx context.Context, views []*feature.View) ([]string, error) {
+// SyncState is how far a view has been synced.
+type SyncState uint8
+
+const (
+	// Unsynced means that a row that is not stored may be there in the source.
+	Unsynced SyncState = iota
+	// SyncedShallow means that the newest rows are stored, but that fewer versions were carried than the view now keeps. The store fills up
+	// with older ones in any order, and some that belong between them it had dropped before: until the view is synced again it must not be
+	// asked for an earlier moment.
+	SyncedShallow
+	// Synced means that what is not stored is not there.
+	Synced
+)
+
+// SyncStates returns the state of each view as it is defined: one that was synced when its rows were kept elsewhere is Unsynced. A marker of
+// MarkSynced, which tells nothing, counts for layout LATEST, the only one when there were no others.
+func (s *Store) SyncStates(ctx context.Context, views []*feature.View) ([]SyncState, error) {
 	names := make([]string, len(views))
 	for i, view := range views {
 		names[i] = view.Name
 	}
-	return s.withoutMarker(ctx, names, func(i int, marker []byte) bool {
-		_, rows, told := strings.Cut(string(marker), " ")
-		return marker != nil && (!told || rows == rowsOf(views[i]))
-	})
+	markers, err := s.markers(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	states := make([]SyncState, len(views))
+	for i, view := range views {
+		states[i] = stateOf(view, markers[i])
+	}
+	return states, nil
 }
 
-// withoutMarker returns the views whose marker, nil where there is none, does not count.
-func (s *Store) withoutMarker(ctx context.Context, views []string, counts func(i int, marker []byte) bool) ([]string, error) {
+// stateOf reads a marker, nil for none.
+func stateOf(view *feature.View, marker []byte) SyncState {
+	_, rows, told := strings.Cut(string(marker), " ")
+	switch {
+	case marker == nil:
+		return Unsynced
+	case view.HistoryVersions == 0:
+		if told && rows != rowsOf(view) {
+			return Unsynced
+		}
+		return Synced
+	}
+	count, ok := strings.CutPrefix(rows, rowsOf(view)+" ")
+	versions, err := strconv.Atoi(count)
+	switch {
+	case !ok || err != nil:
+		return Unsynced
+	case versions < view.HistoryVersions:
+		return SyncedShallow
+	default:
+		return Synced
+	}
+}
+
+// markers returns the marker of each view, nil for none.
+func (s *Store) markers(ctx context.Context, views []string) ([][]byte, error) {
 	if len(views) == 0 {
 		return nil, nil
 	}
@@ -64,13 +121,7 @@ func (s *Store) withoutMarker(ctx context.Context, views []string, counts func(i
 	if err != nil {
 		return nil, fmt.Errorf("ask which views are synced: %w", err)
 	}
-	var unsynced []string
-	for i, marker := range markers {
-		if !counts(i, marker) {
-			unsynced = append(unsynced, views[i])
-		}
-	}
-	return unsynced, nil
+	return markers, nil
 }
 
 // SameRows reports whether rows of one view that were written under one definition are found under the other: the entity, the types of its keys

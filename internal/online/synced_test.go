@@ -34,13 +34,15 @@ func TestSyncedMarkers(t *testing.T) {
 		view("person", 0, feature.Int64, feature.String), view("user", 0, feature.String, feature.Int64), view("user", 0, feature.Int64),
 		view("user", 0, feature.Int64, feature.Bytes), view("user", 2, feature.Int64, feature.String),
 	}
-	// unsynced returns what is unsynced as each of these definitions.
+	// unsynced says of each of these definitions whether it is unsynced.
 	unsynced := func(views ...*feature.View) (states []bool) {
 		t.Helper()
 		for _, v := range views {
-			names, err := store.UnsyncedViews(t.Context(), []*feature.View{v})
+			got, err := store.SyncStates(t.Context(), []*feature.View{v})
 			require.NoError(t, err)
-			states = append(states, len(names) == 1 && names[0] == "v")
+			require.Len(t, got, 1)
+			require.NotEqual(t, online.SyncedShallow, got[0])
+			states = append(states, got[0] == online.Unsynced)
 		}
 		return states
 	}
@@ -62,13 +64,76 @@ func TestSyncedMarkers(t *testing.T) {
 	require.Equal(t, []string{"w"}, names, "by name alone")
 
 	require.NoError(t, store.MarkSynced(t.Context(), "v", time.Now()))
-	require.Equal(t, none, unsynced(elsewhere...), "a marker that does not tell counts for all")
+	require.Equal(t, append(none[:4:4], true), unsynced(elsewhere...), "a marker that does not tell counts for all that keep one row")
 
 	s.fail = func(string) error { return errors.New("away") }
-	_, err = store.UnsyncedViews(t.Context(), same)
+	_, err = store.SyncStates(t.Context(), same)
+	require.ErrorContains(t, err, "away")
+	_, err = store.Unsynced(t.Context(), []string{"v"})
 	require.ErrorContains(t, err, "away")
 	require.ErrorContains(t, store.MarkViewSynced(t.Context(), base, time.Now()), `mark view "v" as synced`)
-	names, err = store.UnsyncedViews(t.Context(), nil)
+	states, err := store.SyncStates(t.Context(), nil)
 	require.NoError(t, err)
-	require.Empty(t, names)
+	require.Empty(t, states)
+}
+
+// TestSyncedMarkersOfVersions: a view that was synced with fewer versions than it keeps now is synced, but not for the past.
+func TestSyncedMarkersOfVersions(t *testing.T) {
+	store, _ := newStore(t)
+	view := func(versions int) *feature.View {
+		v := aView("v", "x")
+		v.HistoryVersions = versions
+		return v
+	}
+	for _, c := range []struct {
+		marked int
+		want   map[int]online.SyncState
+	}{
+		{0, map[int]online.SyncState{0: online.Synced, 2: online.Unsynced}},
+		{10, map[int]online.SyncState{0: online.Unsynced, 2: online.Synced, 9: online.Synced, 10: online.Synced, 11: online.SyncedShallow}},
+		{2, map[int]online.SyncState{0: online.Unsynced, 2: online.Synced, 10: online.SyncedShallow}},
+	} {
+		require.NoError(t, store.MarkViewSynced(t.Context(), view(c.marked), time.Now()))
+		for versions, want := range c.want {
+			states, err := store.SyncStates(t.Context(), []*feature.View{view(versions)})
+			require.NoError(t, err)
+			require.Equal(t, []online.SyncState{want}, states, "synced with %d versions, defined with %d", c.marked, versions)
+		}
+	}
+	for _, marker := range []string{"", "x", "x id(INT64) HISTORY", "x user(INT64) HISTORY", "x user(INT64) HISTORY ", "x user(INT64) HISTORY ten", "x user(INT64) HISTORY 10 10"} {
+		require.NoError(t, store.PutMeta(t.Context(), "synced/v", []byte(marker)))
+		states, err := store.SyncStates(t.Context(), []*feature.View{view(10)})
+		require.NoError(t, err)
+		require.Equal(t, []online.SyncState{online.Unsynced}, states, "marker %q", marker)
+	}
+}
+
+// TestHaveVersions: any version counts, a deletion too; rows of layout LATEST and of other entities do not.
+func TestHaveVersions(t *testing.T) {
+	store, spy := newStore(t)
+	v := aView("v", "x")
+	v.HistoryVersions = 2
+	latest := aView("v", "x")
+	write := func(view *feature.View, key int64, deleted bool) {
+		rows := online.Rows{View: view, Keys: []*feature.Column{feature.NewColumn(feature.Int64, 1)}, EventTimes: feature.NewColumn(feature.Timestamp, 1),
+			Features: []*feature.Column{feature.NewColumn(feature.Int64, 1)}, Tombstones: []bool{deleted}}
+		rows.Keys[0].AppendInt64(key)
+		rows.EventTimes.AppendInt64(time.Now().UnixMicro())
+		rows.Features[0].AppendInt64(1)
+		_, err := store.Write(t.Context(), rows)
+		require.NoError(t, err)
+	}
+	write(v, 1, false)
+	write(v, 2, true)
+	write(latest, 3, false)
+	keys := feature.NewColumn(feature.Int64, 4)
+	for _, key := range []int64{3, 2, 4, 1} {
+		keys.AppendInt64(key)
+	}
+	have, err := store.HaveVersions(t.Context(), v, []*feature.Column{keys})
+	require.NoError(t, err)
+	require.Equal(t, []bool{false, true, false, true}, have)
+	spy.fail = func(string) error { return errors.New("away") }
+	_, err = store.HaveVersions(t.Context(), v, []*feature.Column{keys})
+	require.ErrorContains(t, err, `look for versions of view "v"`)
 }
