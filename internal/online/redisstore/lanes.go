@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,11 +17,15 @@ import (
 )
 
 const (
-	// laneCount is how many round trips may be under way at once.
-	laneCount = 4
+	// smallCommands is the most commands of a call that shares its round trips with its like only, so that it need not wait for the answers
+	// of a large one.
+	smallCommands = 16
+	// lanesEach is how many round trips of small calls, and how many of large ones, may be under way at once. Fewer carry more calls each,
+	// which takes less work of both sides; more let a call wait for less.
+	lanesEach = 2
 	// laneCommands is the most commands that calls put together into one round trip; one call may bring more.
 	laneCommands = 256
-	// laneQueue is the most calls that wait for a round trip.
+	// laneQueue is the most calls of a size that wait for a round trip.
 	laneQueue = 8192
 )
 
@@ -32,7 +37,8 @@ var errAskAgain = errors.New("ask again in a pipeline of its own")
 // system calls.
 type lanes struct {
 	store   *Store
-	queue   chan *readCall
+	small   chan *readCall
+	large   chan *readCall
 	stopped chan struct{}
 	running sync.WaitGroup
 	calls   sync.Pool    // *readCall
@@ -40,10 +46,11 @@ type lanes struct {
 }
 
 func newLanes(s *Store) *lanes {
-	l := &lanes{store: s, queue: make(chan *readCall, laneQueue), stopped: make(chan struct{})}
+	l := &lanes{store: s, small: make(chan *readCall, laneQueue), large: make(chan *readCall, laneQueue), stopped: make(chan struct{})}
 	l.perRow.Store(128)
-	for range laneCount {
-		l.running.Go(l.run)
+	for range lanesEach {
+		l.running.Go(func() { l.run(l.small) })
+		l.running.Go(func() { l.run(l.large) })
 	}
 	return l
 }
@@ -72,8 +79,12 @@ func (l *lanes) read(ctx context.Context, reads []driver.Read) ([][]byte, error)
 		return nil, err
 	}
 	c, values := l.newCall(reads)
+	queue := l.small
+	if len(reads) > smallCommands {
+		queue = l.large
+	}
 	select {
-	case l.queue <- c:
+	case queue <- c:
 	default:
 		return nil, fault.New(fault.Unavailable, "read from %s: %d reads are waiting for it already", l.store.target, laneQueue)
 	}
@@ -189,16 +200,18 @@ func (c *readCall) setCommand(i int, views []string) {
 }
 
 // run is one lane.
-func (l *lanes) run() {
+func (l *lanes) run(queue <-chan *readCall) {
 	var batch []*readCall
 	for {
 		var first *readCall
 		select {
-		case first = <-l.queue:
+		case first = <-queue:
 		case <-l.stopped:
 			return
 		}
-		batch = l.gather(batch[:0], first)
+		// Others that came at the same moment get their turn to join: where there are none this costs nothing.
+		runtime.Gosched()
+		batch = gather(batch[:0], first, queue)
 		if len(batch) > 0 {
 			l.exchange(batch)
 		}
@@ -207,7 +220,7 @@ func (l *lanes) run() {
 }
 
 // gather adds what else has come up, without waiting for more.
-func (l *lanes) gather(batch []*readCall, next *readCall) []*readCall {
+func gather(batch []*readCall, next *readCall, queue <-chan *readCall) []*readCall {
 	commands := 0
 	for {
 		if !next.left.Load() {
@@ -218,7 +231,7 @@ func (l *lanes) gather(batch []*readCall, next *readCall) []*readCall {
 			return batch
 		}
 		select {
-		case next = <-l.queue:
+		case next = <-queue:
 		default:
 			return batch
 		}
