@@ -12,8 +12,10 @@ import (
 
 // Report says what one run of one view did. Its counts add up:
 //
-//	RowsRead = RowsNull + RowsFuture + RowsExpired + RowsSuperseded + Entities
-//	Entities = Written + Older + Unchanged + Expired        (where Err is nil)
+//	RowsRead = RowsNull + RowsFuture + RowsExpired + RowsSuperseded + Versions
+//	Versions = Written + Older + Unchanged + Expired        (where Err is nil)
+//
+// Of a view that keeps the newest row only, Versions = Entities.
 type Report struct {
 	// View is the name of the feature view.
 	View string
@@ -29,14 +31,18 @@ type Report struct {
 	RowsNull int64
 	// RowsFuture are rows left for a later run because their event time is after Started.
 	RowsFuture int64
-	// RowsExpired are rows that were read and are too old to be kept online: older than the ttl and the view's expired_retention.
+	// RowsExpired are rows that were read and are too old to be kept online: older than the ttl and the view's expired_retention; of a view that
+	// keeps versions, those of entities whose rows are all so old.
 	RowsExpired int64
-	// RowsSuperseded are rows for whose entity the files hold a newer one.
+	// RowsSuperseded are rows for whose entity the files hold a newer one; of a view that keeps versions, as many newer ones as are carried, or a
+	// newer one of the same event time.
 	RowsSuperseded int64
-	// Entities is the number of entities for which a newest row was found.
+	// Entities is the number of entities for which a row to carry was found.
 	Entities int64
-	// Written, Older, Unchanged and Expired say what became of those newest rows: stored; not stored because the store has
-	// a newer one; stored already; not stored because it grew too old while the run went on.
+	// Versions is the number of rows to carry: one an entity, or, of a view that keeps versions, up to one more than it keeps.
+	Versions int64
+	// Written, Older, Unchanged and Expired say what became of those rows: stored; not stored because the store has
+	// a newer one, or as many newer ones as it keeps; stored already; not stored because it grew too old while the run went on.
 	Written, Older, Unchanged, Expired int64
 	// Newest is the newest event time found; the zero time where there was no row.
 	Newest time.Time
@@ -54,8 +60,12 @@ func (r Report) Lag() time.Duration {
 
 // String returns the report in one line.
 func (r Report) String() string {
-	line := fmt.Sprintf("%s: read %d rows (%d pruned, %d null, %d future, %d expired, %d superseded), %d entities: %d written, %d older, %d unchanged, %d expired; lag %s, took %s",
-		r.View, r.RowsRead, r.RowsPruned, r.RowsNull, r.RowsFuture, r.RowsExpired, r.RowsSuperseded, r.Entities, r.Written, r.Older, r.Unchanged, r.Expired,
+	versions := ""
+	if r.Versions != r.Entities {
+		versions = fmt.Sprintf(" in %d versions", r.Versions)
+	}
+	line := fmt.Sprintf("%s: read %d rows (%d pruned, %d null, %d future, %d expired, %d superseded), %d entities%s: %d written, %d older, %d unchanged, %d expired; lag %s, took %s",
+		r.View, r.RowsRead, r.RowsPruned, r.RowsNull, r.RowsFuture, r.RowsExpired, r.RowsSuperseded, r.Entities, versions, r.Written, r.Older, r.Unchanged, r.Expired,
 		r.Lag().Round(time.Second), r.Elapsed.Round(time.Millisecond))
 	if r.Err != nil {
 		line += "; FAILED: " + r.Err.Error()
@@ -67,16 +77,16 @@ func (r Report) String() string {
 func (r Report) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.Int64("rows_read", r.RowsRead), slog.Int64("rows_pruned", r.RowsPruned), slog.Int64("rows_null", r.RowsNull),
-		slog.Int64("rows_future", r.RowsFuture), slog.Int64("rows_expired", r.RowsExpired), slog.Int64("rows_superseded", r.RowsSuperseded), slog.Int64("entities", r.Entities),
+		slog.Int64("rows_future", r.RowsFuture), slog.Int64("rows_expired", r.RowsExpired), slog.Int64("rows_superseded", r.RowsSuperseded), slog.Int64("entities", r.Entities), slog.Int64("versions", r.Versions),
 		slog.Int64("written", r.Written), slog.Int64("older", r.Older), slog.Int64("unchanged", r.Unchanged), slog.Int64("expired", r.Expired),
 		slog.Duration("lag", r.Lag()), slog.Duration("elapsed", r.Elapsed))
 }
 
 func (r *Report) addRead(s pit.LatestStats) {
 	r.RowsRead, r.RowsPruned, r.RowsNull, r.RowsFuture = s.RowsRead, s.RowsPruned, s.RowsNull, s.RowsFuture
-	r.Entities = s.Entities
+	r.Entities, r.Versions = s.Entities, s.Winners
 	r.RowsExpired = s.RowsOld
-	r.RowsSuperseded = s.RowsRead - s.RowsNull - s.RowsFuture - s.RowsOld - s.Entities
+	r.RowsSuperseded = s.RowsRead - s.RowsNull - s.RowsFuture - s.RowsOld - s.Winners
 }
 
 func (r *Report) addWritten(s online.WriteStats, eventTimes *feature.Column) {

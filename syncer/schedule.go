@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/twofold-ml/twofold/internal/feature"
+	"github.com/twofold-ml/twofold/internal/online"
 )
 
 // firstRetry is how long a failed run waits before it is tried again; the wait doubles with each failure in a row, up to the
@@ -107,13 +108,15 @@ func (s *Syncer) sleep(ctx context.Context, view *feature.View, pause time.Durat
 	}
 }
 
-// lost reports whether the store has lost a view that was synced. A store that does not answer has lost nothing yet.
+// lost reports whether the store has lost a view that was synced, or was filled since by a syncer that has it defined in another way. A store
+// that does not answer has lost nothing yet.
 func (s *Syncer) lost(ctx context.Context, view *feature.View) bool {
-	unsynced, err := s.o.Online.Unsynced(ctx, []string{view.Name})
-	if err != nil || len(unsynced) == 0 {
+	states, err := s.o.Online.SyncStates(ctx, []*feature.View{view})
+	if err != nil || states[0] == online.Synced {
 		return false
 	}
-	s.o.Logger.WarnContext(ctx, "the online store has lost this view's rows; carrying them again now", "feature_view", view.Name)
+	s.o.Logger.WarnContext(ctx, "the online store has lost this view's rows, or another syncer has carried them by another definition; carrying them again now",
+		"feature_view", view.Name)
 	return true
 }
 

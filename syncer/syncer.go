@@ -1,5 +1,5 @@
 // Package syncer carries offline rows to the online store: for each feature view it finds the newest row of every
-// entity and writes those rows, newest wins.
+// entity, or its newest versions, and writes those rows, newest wins.
 package syncer
 
 import (
@@ -149,13 +149,12 @@ func (s *Syncer) log(ctx context.Context, r Report) {
 	s.o.Logger.InfoContext(ctx, "synced", "feature_view", r.View, "report", r)
 }
 
-// carry finds the newest rows and writes them, batch by batch; when all are written it marks the view as synced.
+// carry finds the rows to carry and writes them, batch by batch; when all are written it marks the view as synced.
 func (s *Syncer) carry(ctx context.Context, view *feature.View, report *Report) error {
 	if err := s.o.Online.RegisterSchema(ctx, view); err != nil {
 		return err
 	}
-	asOf := feature.AsOf(report.Started.UnixMicro())
-	winners, err := pit.Latest(ctx, view, s.o.Offline.Table(view).Scan(), pit.LatestOptions{AsOf: asOf, MaxAge: view.KeepFor()})
+	winners, err := s.find(ctx, view, feature.AsOf(report.Started.UnixMicro()))
 	if err != nil {
 		return err
 	}
@@ -175,6 +174,27 @@ func (s *Syncer) carry(ctx context.Context, view *feature.View, report *Report) 
 		return err
 	}
 	return s.o.Online.MarkViewSynced(ctx, view, report.Started)
+}
+
+// find finds the rows to carry: those that the store would keep had it been given every row of the files.
+//
+// Of a view that keeps N versions these are the newest N + 1 of each entity: the last tells the store that there are older ones than it
+// keeps. How old they are is no matter while any version of the entity is kept. A row that came late and has long expired may belong between two versions that
+// are still stored, and a store that was not given it would answer for that moment with the one before it, which is wrong. So
+// files are not left unread for their age, as those of other views are; only entities of which nothing is left in the store, and nothing would
+// stay there, are left out.
+func (s *Syncer) find(ctx context.Context, view *feature.View, asOf feature.AsOf) (*pit.Winners, error) {
+	source := s.o.Offline.Table(view).Scan()
+	if view.HistoryVersions == 0 {
+		return pit.Latest(ctx, view, source, pit.LatestOptions{AsOf: asOf, MaxAge: view.KeepFor()})
+	}
+	winners, err := pit.Latest(ctx, view, source, pit.LatestOptions{AsOf: asOf, Versions: view.HistoryVersions + 1})
+	if err != nil || view.TTL == 0 {
+		return winners, err
+	}
+	return winners, winners.Retain(ctx, view.KeepFor(), func(ctx context.Context, keys []*feature.Column) ([]bool, error) {
+		return s.o.Online.HaveVersions(ctx, view, keys)
+	})
 }
 
 // gatherBytes is about how much of feature values is held at a time.

@@ -117,7 +117,7 @@ func TestSyncCarriesTheNewestRowOfEachEntity(t *testing.T) {
 	r := reports[0]
 	want := syncer.Report{
 		View: "short", Started: start, Elapsed: r.Elapsed, Newest: start.Add(-time.Hour),
-		RowsRead: 10, RowsNull: 2, RowsFuture: 1, RowsExpired: 1, RowsSuperseded: 2, Entities: 4, Written: 4,
+		RowsRead: 10, RowsNull: 2, RowsFuture: 1, RowsExpired: 1, RowsSuperseded: 2, Entities: 4, Versions: 4, Written: 4,
 	}
 	if diff := cmp.Diff(want, r); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
