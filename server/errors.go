@@ -21,6 +21,12 @@ import (
 // retryDelay is what a client is told to wait before it calls again after UNAVAILABLE.
 const retryDelay = time.Second
 
+// retryable is an error that knows better when to try again: that of a store which is not asked for a while (breaker.OpenError).
+type retryable interface {
+	error
+	RetryAfter() time.Duration
+}
+
 var codeOf = map[fault.Kind]codes.Code{
 	fault.Invalid:      codes.InvalidArgument,
 	fault.NotDefined:   codes.NotFound,
@@ -59,7 +65,11 @@ func statusError(ctx context.Context, log *slog.Logger, method string, err error
 		return status.Errorf(codes.Internal, "internal error %s; the server's log has its cause under this id", id)
 	}
 	if kind == fault.Unavailable || kind == fault.Corrupt {
-		log.WarnContext(ctx, "call failed", "method", method, "kind", kind.String(), "error", err)
+		level := slog.LevelWarn
+		if _, ok := errors.AsType[retryable](err); ok {
+			level = slog.LevelDebug // whoever knows when to try again has told the log why
+		}
+		log.Log(ctx, level, "call failed", "method", method, "kind", kind.String(), "error", err)
 	}
 	return withDetails(status.New(codeOf[kind], validText(err.Error())), kind, err)
 }
@@ -73,6 +83,9 @@ func withDetails(st *status.Status, kind fault.Kind, err error) error {
 	retry := time.Duration(0)
 	if kind == fault.Unavailable {
 		retry = retryDelay
+		if e, ok := errors.AsType[retryable](err); ok {
+			retry = e.RetryAfter()
+		}
 	}
 	if limit, ok := errors.AsType[*limitError](err); ok {
 		details = append(details, &errdetails.QuotaFailure{Violations: []*errdetails.QuotaFailure_Violation{{

@@ -88,6 +88,9 @@ func (p *process) newServing(set *definition.Set) (*serving, error) {
 	if p.hotCache != nil {
 		metrics.MustRegister(p.hotCache)
 	}
+	if p.breaker != nil {
+		metrics.MustRegister(p.breaker)
+	}
 	s := &serving{process: p, metrics: metrics}
 	var err error
 	s.server, err = server.New(server.Options{

@@ -15,6 +15,7 @@ import (
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/offline"
 	"github.com/twofold-ml/twofold/internal/online"
+	"github.com/twofold-ml/twofold/internal/online/breaker"
 	"github.com/twofold-ml/twofold/internal/online/driver"
 	"github.com/twofold-ml/twofold/internal/online/hotcache"
 	"github.com/twofold-ml/twofold/internal/online/pebblestore"
@@ -33,6 +34,8 @@ type process struct {
 	offline *offline.Store
 	// hotCache is what keeps rows in memory in front of the online store; nil where nothing does.
 	hotCache *hotcache.Cache
+	// breaker makes calls of the online store fail at once while it does not answer; nil where nothing does.
+	breaker *breaker.Breaker
 	// onlineName says where the online store is, without password.
 	onlineName string
 	// source is where the definitions come from, and sum that of the content that was read first.
@@ -67,19 +70,42 @@ func s3Config(c config.Config) offline.S3Config {
 	}
 }
 
-// openDriver opens the online store: a new backend has its case here.
+// openDriver opens the online store, behind a circuit breaker where one is configured.
 func (p *process) openDriver() (driver.Driver, error) {
+	if !p.config.UsesBreaker() {
+		return p.openStore(nil)
+	}
+	c := p.config.OnlineStore.Breaker
+	p.breaker = breaker.New(breaker.Options{
+		Failures: c.Failures, FailurePercent: c.FailurePercent, ProbeInterval: c.ProbeInterval, Patience: c.Patience, Logger: p.log,
+	})
+	return p.openStore(p.breaker)
+}
+
+// openStore opens the online store: a new backend has its case here. b is nil where calls are made whatever became of earlier ones.
+func (p *process) openStore(b *breaker.Breaker) (driver.Driver, error) {
 	c := p.config.OnlineStore
 	if p.config.Embedded() {
 		p.onlineName = "embedded store " + c.Path
-		return pebblestore.Open(pebblestore.Options{Path: c.Path})
+		d, err := pebblestore.Open(pebblestore.Options{Path: c.Path})
+		if err != nil || b == nil {
+			return d, err
+		}
+		return b.Driver(d, p.onlineName), nil
 	}
 	p.onlineName = c.Redis.String()
-	d, err := redisstore.Open(redisstore.Options{URL: c.Redis.Reveal(), Prefix: c.RedisKeyPrefix})
+	o := redisstore.Options{URL: c.Redis.Reveal(), Prefix: c.RedisKeyPrefix}
+	if b != nil {
+		o.GuardNode = func(node string) redisstore.Guard { return b.Gate(node).Do }
+	}
+	d, err := redisstore.Open(o)
 	if fault.KindOf(err) == fault.Invalid {
 		return nil, configError{fmt.Errorf("online_store.redis: %w", err)} // a parameter that only the client knows
 	}
-	return d, err
+	if err != nil || b == nil || d.IsCluster() {
+		return d, err
+	}
+	return b.Driver(d, d.String()), nil
 }
 
 // cached puts the hot-entity cache in front of a driver, where one is configured.

@@ -80,7 +80,11 @@ func (a *app) sync(ctx context.Context, c config.Config, once bool, views []stri
 	if once && c.Log.Level != "debug" {
 		p.log = slog.New(atLeast{p.log.Handler(), slog.LevelWarn}) // each run that succeeds has its line on standard output
 	}
-	status := newSyncStatus(prometheus.NewRegistry())
+	metrics := prometheus.NewRegistry()
+	if p.breaker != nil {
+		metrics.MustRegister(p.breaker)
+	}
+	status := newSyncStatus(metrics)
 	s, err := p.newSyncer(set, status)
 	if err != nil {
 		return err

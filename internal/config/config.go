@@ -82,6 +82,24 @@ type OnlineStore struct {
 	// Folder of the embedded store, made where it is missing; used only without redis. One process at a time may open it. Defaults
 	// to ./twofold-data.
 	Path string `yaml:"path"`
+	// Breaker keeps requests from waiting for a Redis that does not answer.
+	Breaker Breaker `yaml:"breaker"`
+}
+
+// Breaker makes requests fail at once, with UNAVAILABLE, while Redis does not answer, and finds out by one call at a time when it does again. In a
+// Redis Cluster each node has a breaker of its own.
+type Breaker struct {
+	// Whether there is a breaker: true, false, or auto, which is true with Redis and false for the embedded store. Defaults to auto.
+	Enabled Toggle `yaml:"enabled"`
+	// Calls of Redis in a row that fail (refused, no answer in time) before further ones fail at once. Defaults to 10.
+	Failures int `yaml:"failures"`
+	// Share of failures among the calls of Redis in the last 10s, at least 20 calls, from which further ones fail at once, in percent; 100 is all. Defaults to 50.
+	FailurePercent int `yaml:"failure_percent"`
+	// Time for which all calls fail at once before one is let through, to find out whether Redis answers again; a plain number is seconds. Defaults to 1s.
+	ProbeInterval time.Duration `yaml:"probe_interval"`
+	// Least time that a request must have given Redis for its own deadline to count as a failure of Redis: so a client in too great a hurry does not
+	// close Redis to the others. A plain number is seconds. Defaults to 50ms.
+	Patience time.Duration `yaml:"patience"`
 }
 
 // Log is what a process tells on standard error.
@@ -142,9 +160,11 @@ func Defaults() Config {
 	return Config{
 		DefinitionsReloadInterval: 5 * time.Second,
 
-		OfflineStorePath:    ".",
-		S3:                  S3{PathStyle: Auto},
-		OnlineStore:         OnlineStore{RedisKeyPrefix: "tf", Path: "./twofold-data"},
+		OfflineStorePath: ".",
+		S3:               S3{PathStyle: Auto},
+		OnlineStore: OnlineStore{RedisKeyPrefix: "tf", Path: "./twofold-data", Breaker: Breaker{
+			Enabled: Auto, Failures: 10, FailurePercent: 50, ProbeInterval: time.Second, Patience: 50 * time.Millisecond,
+		}},
 		FeatureSyncInterval: 300 * time.Second,
 		SyncInProcess:       Auto,
 		GRPCAddress:         ":7070",
@@ -166,6 +186,9 @@ func (c Config) Embedded() bool { return c.OnlineStore.Redis.IsZero() }
 
 // Syncs reports whether `serve` also syncs.
 func (c Config) Syncs() bool { return c.SyncInProcess.Or(c.Embedded()) }
+
+// UsesBreaker reports whether calls of the online store fail at once while it does not answer.
+func (c Config) UsesBreaker() bool { return c.OnlineStore.Breaker.Enabled.Or(!c.Embedded()) }
 
 // UsesPathStyle reports whether S3's bucket stands in the URL's path.
 func (c Config) UsesPathStyle() bool { return c.S3.PathStyle.Or(c.S3.Endpoint != "") }

@@ -108,10 +108,11 @@ func TestEveryFieldFromEverySource(t *testing.T) {
 				}
 			}
 		}
-		file := f.Key + ": " + text + "\n"
-		if parent, child, ok := strings.Cut(f.Key, "."); ok {
-			file = parent + ":\n  " + child + ": " + text + "\n"
+		file := ""
+		for depth, name := range strings.Split(f.Key, ".") {
+			file += "\n" + strings.Repeat("  ", depth) + name + ":"
 		}
+		file += " " + text + "\n"
 		want := strings.ReplaceAll(strings.ReplaceAll(text, "u:s3cr3t", "u:***"), "s3cr3t", "***")
 		check := func(source string, l *config.Loaded, err error) {
 			t.Helper()

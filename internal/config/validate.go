@@ -41,6 +41,7 @@ func (l *Loaded) check() []error {
 	}
 	violation("online_store.redis", checkRedis(c.OnlineStore.Redis))
 	violation("online_store.redis_key_prefix", checkPrefix(c.OnlineStore.RedisKeyPrefix))
+	c.OnlineStore.Breaker.check(violation)
 	if c.Embedded() && c.OnlineStore.Path == "" {
 		violation("online_store.path", errors.New("it is empty and online_store.redis too; set one of them"))
 	}
@@ -82,6 +83,15 @@ func (l Limits) check(violation func(key string, err error)) {
 	}
 	violation("limits.max_key_bytes", checkSize(l.MaxKeyBytes, 1, 16<<20))
 	violation("limits.max_message_bytes", checkSize(l.MaxMessageBytes, 64<<10, 2<<30-1))
+}
+
+// check reports the settings that no breaker could run with.
+func (b Breaker) check(violation func(key string, err error)) {
+	violation("online_store.breaker.enabled", checkToggle(b.Enabled))
+	violation("online_store.breaker.failures", checkRange(int64(b.Failures), 1, 1_000_000))
+	violation("online_store.breaker.failure_percent", checkRange(int64(b.FailurePercent), 1, 100))
+	violation("online_store.breaker.probe_interval", checkPositive(b.ProbeInterval))
+	violation("online_store.breaker.patience", checkPositive(b.Patience))
 }
 
 func checkToggle(t Toggle) error {

@@ -78,11 +78,18 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{o: o, client: redis.NewUniversalClient(u), target: target}
-	if _, s.cluster = s.client.(*redis.ClusterClient); !s.cluster {
+	cluster, ok := s.client.(*redis.ClusterClient)
+	switch s.cluster = ok; {
+	case !ok:
 		s.lanes = newLanes(s)
+	case o.GuardNode != nil:
+		s.guardNodes(cluster)
 	}
 	return s, nil
 }
+
+// IsCluster reports whether the store is a Redis Cluster.
+func (s *Store) IsCluster() bool { return s.cluster }
 
 // String says where the store is, without user and password.
 func (s *Store) String() string { return s.target }

@@ -33,6 +33,9 @@ type Options struct {
 	RowsPerCall int
 	// TLS replaces the TLS configuration of a rediss URL, for example to trust a private authority. Defaults to nil.
 	TLS *tls.Config
+	// GuardNode makes what stands before every call of one node of a Cluster; node says which in words. Defaults to nil, which is nothing. Of one
+	// server, and of one behind Sentinel, it is not called: there the whole store is one driver.Driver that can be stood before.
+	GuardNode func(node string) Guard
 }
 
 func (o Options) withDefaults() Options {
