@@ -202,8 +202,9 @@ func (s *Server) checkKey(field string, columns []*twofoldv1.Column, name string
 		if column.GetName() != name {
 			continue
 		}
-		kind, row, size := "strings", 0, 0
-		if row, size = tooLong(column.GetStrings().GetValues(), limit); row < 0 {
+		kind := "strings"
+		row, size := tooLong(column.GetStrings().GetValues(), limit)
+		if row < 0 {
 			kind = "binaries"
 			row, size = tooLong(column.GetBinaries().GetValues(), limit)
 		}

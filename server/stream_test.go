@@ -99,7 +99,7 @@ func randomRequest(r *rand.Rand) *twofoldv1.GetOnlineFeaturesRequest {
 	}
 	switch r.IntN(8) {
 	case 0:
-		req.Features, req.FeatureService = []string{pick("price:nmae", "prices:name", "price", "profile:notes")}, ""
+		req.Features, req.FeatureService = []string{pick("price:nam", "prices:name", "price", "profile:notes")}, ""
 	case 1:
 		req.FeatureService = "rankin_v1"
 	case 2:

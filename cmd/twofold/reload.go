@@ -66,7 +66,7 @@ func (r *reloader) run(ctx context.Context) {
 		timer.Stop()
 	}
 	for {
-		settled := true
+		var settled bool
 		select {
 		case <-ctx.Done():
 			return

@@ -35,7 +35,7 @@ type View struct {
 	// HistoryVersions is how many versions of an entity the online store keeps, at least 2; 0 is the newest only (layout LATEST).
 	HistoryVersions int
 	Source          Source
-	Sync             Sync
+	Sync            Sync
 
 	byName map[string]int
 }

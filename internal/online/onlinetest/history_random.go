@@ -1,6 +1,7 @@
 package onlinetest
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -130,7 +131,7 @@ func checkAgainst(t *testing.T, d driver.Driver, r *rand.Rand, oracle map[string
 	reads, want, known = append(reads, historyRead("nobody", 0)), append(want, nil), append(known, true)
 	rows, err := d.Read(t.Context(), reads)
 	errs := make([]error, len(reads))
-	if partial, ok := err.(*driver.PartialError); ok {
+	if partial, ok := errors.AsType[*driver.PartialError](err); ok {
 		errs = partial.Errs
 	} else {
 		require.NoError(t, err)

@@ -196,7 +196,7 @@ func TestDamagedVersions(t *testing.T) {
 func FuzzHistoryKey(f *testing.F) {
 	f.Add("user", []byte("k"), "v", int64(5), []byte{historyPrefix, 1, 'a'})
 	f.Add("", []byte{0xff, 0x80}, "", int64(math.MinInt64), append([]byte{historyPrefix, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, mark...))
-	f.Fuzz(func(t *testing.T, name string, key []byte, view string, event int64, any []byte) {
+	f.Fuzz(func(t *testing.T, name string, key []byte, view string, event int64, other []byte) {
 		prefix := appendHistoryPrefix(nil, driver.Entity{Name: name, Key: key}, view)
 		gotPrefix, suffix, ok := cutHistoryKey(appendVersion(bytes.Clone(prefix), feature.EventTime(event)))
 		if !ok || !bytes.Equal(gotPrefix, prefix) || int64(eventOf(suffix)) != event {
@@ -205,9 +205,9 @@ func FuzzHistoryKey(f *testing.F) {
 		if gotPrefix, suffix, ok = cutHistoryKey(append(bytes.Clone(prefix), mark...)); !ok || !bytes.Equal(gotPrefix, prefix) || !bytes.Equal(suffix, mark) {
 			t.Fatalf("%x %x %v", gotPrefix, suffix, ok)
 		}
-		if len(any) > 0 {
-			if p, s, ok := cutHistoryKey(any); ok && !bytes.Equal(append(bytes.Clone(p), s...), any) {
-				t.Fatalf("%x came apart as %x and %x", any, p, s)
+		if len(other) > 0 {
+			if p, s, ok := cutHistoryKey(other); ok && !bytes.Equal(append(bytes.Clone(p), s...), other) {
+				t.Fatalf("%x came apart as %x and %x", other, p, s)
 			}
 		}
 	})

@@ -49,8 +49,9 @@ func score(micros int64) string {
 	return strconv.FormatInt(micros, 10)
 }
 
-// appendMember appends the member that holds a row.
-func appendMember(dst []byte, event feature.EventTime, row []byte) []byte {
+// memberOf returns the member that holds a row.
+func memberOf(event feature.EventTime, row []byte) []byte {
+	var dst []byte
 	if isWide(int64(event)) {
 		dst = append(dst, 0)
 		dst = binary.BigEndian.AppendUint64(dst, uint64(event)^1<<63)
@@ -77,7 +78,7 @@ func appendHistoryArgs(args []any, r *driver.Row) ([]any, error) {
 	}
 	member := r.Value
 	if isWide(int64(h.EventTime)) {
-		member = appendMember(nil, h.EventTime, r.Value)
+		member = memberOf(h.EventTime, r.Value)
 	}
 	return append(args, score(int64(h.EventTime)), member, strconv.Itoa(r.Versions), strconv.FormatInt(r.ExpireAtMillis, 10)), nil
 }

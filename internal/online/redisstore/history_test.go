@@ -177,13 +177,13 @@ func FuzzMember(f *testing.F) {
 			return // no StoredRow
 		}
 		for _, micros := range []int64{a, b} {
-			event, wide, back, err := splitMember(appendMember(nil, feature.EventTime(micros), row))
+			event, wide, back, err := splitMember(memberOf(feature.EventTime(micros), row))
 			if err != nil || wide != isWide(micros) || wide && int64(event) != micros || string(back) != string(row) {
 				t.Fatalf("%d %q came back as %d %v %q, %v", micros, row, event, wide, back, err)
 			}
 		}
 		if isWide(a) && isWide(b) {
-			first, second := appendMember(nil, feature.EventTime(a), nil), appendMember(nil, feature.EventTime(b), nil)
+			first, second := memberOf(feature.EventTime(a), nil), memberOf(feature.EventTime(b), nil)
 			if (a < b) != (slices.Compare(first, second) < 0) {
 				t.Fatalf("%d and %d are not in order", a, b)
 			}

@@ -91,9 +91,9 @@ func (l *lanes) read(ctx context.Context, reads []driver.Read) ([][]byte, error)
 	if err := l.wait(ctx, c); err != nil {
 		return nil, err
 	}
-	rows, ok := make([][]byte, 0, values), true
-	answer := c.answers.bytes
+	rows, answer := make([][]byte, 0, values), c.answers.bytes
 	for i := range reads {
+		var ok bool
 		if rows, answer, ok = takeArray(rows, answer, len(reads[i].Views)); !ok {
 			return nil, errAskAgain
 		}

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"unsafe"
 
@@ -23,7 +24,7 @@ func (s *Store) Read(ctx context.Context, reads []driver.Read) ([][]byte, error)
 	}
 	if s.lanes != nil {
 		rows, err := s.lanes.read(ctx, reads)
-		if err != errAskAgain {
+		if !errors.Is(err, errAskAgain) {
 			return rows, err
 		}
 	}
