@@ -17,7 +17,7 @@ import (
 
 // TestRetainEqualsOracle leaves out random entities among those whose newest row is old, and reads what is left.
 func TestRetainEqualsOracle(t *testing.T) {
-	eachCase(t, 300, func(t *testing.T, r *rand.Rand) {
+	eachCase(t, 200, func(t *testing.T, r *rand.Rand) {
 		keys := []feature.Key{{Name: "a", Type: keyTypes[r.IntN(4)]}, {Name: "b", Type: keyTypes[r.IntN(4)]}}
 		view := newView("v", keys[:1+r.IntN(2)], randomFeatures(r, 2), r.IntN(2) == 0)
 		moment := moments(r)
