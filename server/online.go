@@ -53,7 +53,7 @@ func (s *Server) answerOnline(ctx context.Context, req *twofoldv1.GetOnlineFeatu
 	if err != nil {
 		return nil, err
 	}
-	keys, err := keyColumns(selection.Selection, req.GetEntities())
+	keys, err := keyColumns(selection.Selection, req)
 	if err != nil {
 		return nil, err
 	}
@@ -154,8 +154,8 @@ func staleness(d *durationpb.Duration) (feature.TTL, error) {
 }
 
 // keyColumns returns a request's entity keys in the order of the selection's KeyNames.
-func keyColumns(selection *feature.Selection, entities []*twofoldv1.Column) ([]*feature.Column, error) {
-	columns, err := wire.ColumnsFromProto("entities", entities)
+func keyColumns(selection *feature.Selection, req *twofoldv1.GetOnlineFeaturesRequest) ([]*feature.Column, error) {
+	columns, err := wire.ColumnsFromProto("entities", req.GetEntities())
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +165,24 @@ func keyColumns(selection *feature.Selection, entities []*twofoldv1.Column) ([]*
 			return nil, err
 		}
 	}
+	if len(columns.Names) > len(keys) && !req.GetOmitEntities() {
+		return keys, checkPassedThrough(selection, columns.Names)
+	}
 	return keys, nil
+}
+
+// checkPassedThrough refuses columns that would come back beside a feature column of the same name. No key is named like one.
+func checkPassedThrough(selection *feature.Selection, names []string) error {
+	places := make(map[string]int, len(names))
+	for i, name := range names {
+		places[name] = i
+	}
+	for _, column := range selection.Columns {
+		if i, ok := places[column.Name]; ok {
+			return fault.InvalidField(fmt.Sprintf("entities[%d].name", i), "%q is the name of a feature column of the answer; rename it, or set omit_entities, or leave short_names out", column.Name)
+		}
+	}
+	return nil
 }
 
 // entityKey returns the column of one entity key.
