@@ -125,6 +125,7 @@ func (s *Store) decode(ctx context.Context, p *Plan, keys []*feature.Column, o R
 			store: s, view: v, ttl: result.TTLs[i], asOf: o.AsOf, includeExpired: o.IncludeExpired, events: result.EventTimes[i], dst: result.dst[:0],
 			readOf: request.readOf[v.group*rows : (v.group+1)*rows], first: request.first, stored: a.rows, errs: a.errs,
 		}
+		r.checkText = o.AllowPartial && v.hasText()
 		if o.Unknown != nil {
 			r.unknown = o.Unknown[i]
 		}
@@ -255,6 +256,7 @@ type viewReader struct {
 	stored        [][]byte
 	errs          []error
 	unknown       error
+	checkText     bool
 	missingInPast error // what a row that is not there means: nil, or that it may have been there
 
 	fingerprint uint64 // of projection
@@ -286,7 +288,15 @@ func (r *viewReader) appendAll(ctx context.Context, batch *storedrow.Batch) bool
 			batch.AddMissing(status)
 		}
 	}
-	return batch.AppendTo(r.dst) == nil
+	if batch.AppendTo(r.dst) != nil {
+		return false
+	}
+	for row := range r.readOf {
+		if r.checkText && r.textErr(row) != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // append appends one row.
@@ -315,6 +325,9 @@ func (r *viewReader) append(ctx context.Context, row int) error {
 	}
 	if status == feature.Expired {
 		r.markExpired(row)
+	}
+	if r.checkText {
+		return r.textErr(row)
 	}
 	return nil
 }
