@@ -14,7 +14,7 @@ LINT := go tool -modfile=tools/go.mod golangci-lint
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: ## serve the flights example and print requests to try; ARGS=--exit tries them and leaves
@@ -28,7 +28,7 @@ build: ## build bin/twofold
 .PHONY: test
 test: tools ## run every test, those against real Redis and S3 too (TWOFOLD_TEST_SKIP=redis,s3 leaves them out)
 	go test $(TESTFLAGS) $(PKG)
-	if [ -f bench/go.mod ]; then cd bench && go vet ./...; fi
+	cd bench && go vet ./... && go test $(TESTFLAGS) ./...
 
 .PHONY: tools
 tools: ## get what the tests need: redis-server by the package manager, versitygw and grpcurl into .tools/
