@@ -27,6 +27,13 @@ type retryable interface {
 	RetryAfter() time.Duration
 }
 
+// refusal is an error by which the store refuses whatever is asked, or all that is written (redisstore.RefusedError). The operator has to mend it; a
+// caller has done nothing wrong and may try again, as with a store that does not answer.
+type refusal interface {
+	error
+	StoreRefuses()
+}
+
 var codeOf = map[fault.Kind]codes.Code{
 	fault.Invalid:      codes.InvalidArgument,
 	fault.NotDefined:   codes.NotFound,
@@ -54,6 +61,9 @@ func statusError(ctx context.Context, log *slog.Logger, method string, err error
 		return err
 	}
 	kind := fault.KindOf(err)
+	if _, ok := errors.AsType[refusal](err); ok {
+		kind = fault.Unavailable
+	}
 	switch {
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		return status.Error(codes.Canceled, "the call was cancelled")

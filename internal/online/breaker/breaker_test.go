@@ -166,11 +166,12 @@ func TestWhatCounts(t *testing.T) {
 			time.AfterFunc(time.Second, cancel)
 			return ctx
 		}, timedOut, false},
-		"partly read":  {deadline(time.Second), always(partial), false},
-		"precondition": {deadline(time.Second), always(fault.New(fault.Precondition, "WRONGPASS")), false},
-		"corrupt":      {deadline(time.Second), always(fault.New(fault.Corrupt, "damaged")), false},
-		"invalid":      {deadline(time.Second), always(fault.New(fault.Invalid, "wrong")), false},
-		"internal":     {deadline(time.Second), always(errors.New("a bug")), false},
+		"partly read":       {deadline(time.Second), always(partial), false},
+		"another circuit's": {deadline(time.Second), always(&fault.Error{Kind: fault.Unavailable, Err: &OpenError{}}), false},
+		"precondition":      {deadline(time.Second), always(fault.New(fault.Precondition, "WRONGPASS")), false},
+		"corrupt":           {deadline(time.Second), always(fault.New(fault.Corrupt, "damaged")), false},
+		"invalid":           {deadline(time.Second), always(fault.New(fault.Invalid, "wrong")), false},
+		"internal":          {deadline(time.Second), always(errors.New("a bug")), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -118,6 +118,9 @@ func (p pass) outcome(ctx context.Context, err error) error {
 	if _, ok := errors.AsType[*driver.PartialError](err); ok {
 		return nil
 	}
+	if _, ok := errors.AsType[*OpenError](err); ok {
+		return errDoesNotCount // nobody was asked: another circuit is open
+	}
 	if errors.Is(ctx.Err(), context.Canceled) || p.inHurry(ctx) {
 		return errDoesNotCount
 	}

@@ -24,7 +24,32 @@ func (s *Store) fail(ctx context.Context, what string, err error) error {
 		return fault.New(fault.Unavailable, "%s %s: it did not answer within %v", what, s.target, s.o.Timeout)
 	}
 	kind, hint := classify(err)
-	return fault.New(kind, "%s %s: %w%s", what, s.target, err, hint)
+	return fault.New(kind, "%s %s: %w%s", what, s.target, refused(err), hint)
+}
+
+// RefusedError is an answer of the server by which it refuses whatever is asked, or all that is written: a wrong password, missing rights, no
+// memory, a full disk. Its fault.Error is of kind Precondition, since somebody has to mend it; a caller who has nothing to do with the store may
+// be told that the store is not available for now.
+type RefusedError struct{ answer error }
+
+// Error returns the server's words.
+func (e *RefusedError) Error() string { return e.answer.Error() }
+
+// Unwrap returns the server's answer.
+func (e *RefusedError) Unwrap() error { return e.answer }
+
+// StoreRefuses marks the error for those who do not know this package.
+func (*RefusedError) StoreRefuses() {}
+
+// refused returns err as a *RefusedError where it is one.
+func refused(err error) error {
+	if answer, ok := errors.AsType[redis.Error](err); ok {
+		switch answerCode(answer.Error()) {
+		case "WRONGPASS", "NOAUTH", "NOPERM", "OOM", "MISCONF":
+			return &RefusedError{err}
+		}
+	}
+	return err
 }
 
 // classify returns the kind of an error and what to do about it.

@@ -48,8 +48,16 @@ func (h guardHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 	}
 }
 
+// passed marks the context of a call that a guard makes: the client gives the commands that set up its connection to the hooks too, and they are
+// part of the call.
+type passed struct{}
+
 // call lets the guard make the call. A call that was made has the error that it gave, whatever the guard was told.
 func (h guardHook) call(ctx context.Context, next func(context.Context) error, refuse func(error)) error {
+	if ctx.Value(passed{}) != nil {
+		return next(ctx)
+	}
+	ctx = context.WithValue(ctx, passed{}, true)
 	made := false
 	var answer error
 	err := h.guard(ctx, func(ctx context.Context) error {

@@ -146,7 +146,7 @@ func (s *Store) run(ctx context.Context, calls []*call, send func(*redis.Script,
 func refusedInScript(err error) error {
 	for _, text := range []string{"The user executing the script", "ACL failure in script"} { // before and since Redis 7.2
 		if _, ok := errors.AsType[redis.Error](err); ok && strings.Contains(err.Error(), text) {
-			return fault.New(fault.Precondition, "%w; give the user of the Redis URL the rights that the documentation of the Redis store lists", err)
+			return fault.New(fault.Precondition, "%w; give the user of the Redis URL the rights that the documentation of the Redis store lists", &RefusedError{err})
 		}
 	}
 	return err
