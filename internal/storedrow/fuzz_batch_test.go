@@ -158,7 +158,9 @@ func FuzzBatch(f *testing.F) {
 		if i%2 == 0 {
 			row = damage(r, row)
 		}
-		f.Add(row, i%3 == 0)
+		if len(row) < 4096 { // the fuzzer is slow with long ones
+			f.Add(row, i%3 == 0)
+		}
 	}
 	f.Add(AppendTombstone(nil, 1, 1), false)
 	f.Add([]byte{}, true)
