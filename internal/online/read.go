@@ -76,12 +76,14 @@ func (s *Store) Read(ctx context.Context, p *Plan, keys []*feature.Column, o Rea
 	request.fill(p, keys, rows, history)
 	answer, err := s.ask(ctx, request, o.AllowPartial)
 	if err != nil {
-		return nil, err // the driver may still look at the request
+		return nil, err // the driver may still look at the request, here and after a partial answer
 	}
 	if err := s.decode(ctx, p, keys, o, request, answer, result); err != nil {
 		return nil, err
 	}
-	p.giveBack(request)
+	if answer.errs == nil {
+		p.giveBack(request)
+	}
 	return result, nil
 }
 
