@@ -20,7 +20,7 @@ func TestSickStore(t *testing.T) {
 	redis.SetLogger(silence{}) // it tells of every connection that is refused
 	t.Run("kinds", func(t *testing.T) {
 		for name, test := range map[string]func(*testing.T){
-			"stopped": stoppedRedis, "emptied": emptiedRedis, "frozen": frozenRedis, "slow": slowRedis, "cut off": cutOffRedis, "loading": loadingRedis,
+			"stopped": stoppedRedis, "emptied": emptiedRedis, "frozen": frozenRedis, "slow": slowRedis, "cut off": cutOffRedis, "stuck": stuckConnections, "loading": loadingRedis,
 			"out of memory": fullRedis, "password": changedPassword, "connections": crowdedRedis, "pool": smallPool,
 			"failover": failover, "cluster": clusterLosesNode, "cluster with full coverage": wholeClusterStops, "cluster with a frozen node": clusterNodeFreezes,
 		} {
@@ -112,17 +112,17 @@ func frozenRedis(t *testing.T) {
 // slowRedis: every answer comes late, at first within the deadline, then after it.
 func slowRedis(t *testing.T) {
 	redis := testenv.Redis(t)
-	p := newProxy(t, redis.Addr)
-	m := openMarket(t, "redis://"+p.address)
+	p := testenv.NewProxy(t, redis.Addr)
+	m := openMarket(t, "redis://"+p.Addr)
 	m.fill()
 	r := m.start(load{})
 	r.well("before the fault")
-	p.delay.Store(int64(20 * time.Millisecond))
+	p.Delay(20 * time.Millisecond)
 	r.well("while it is slow")
-	p.delay.Store(int64(4 * time.Second))
+	p.Delay(4 * time.Second)
 	r.failing("while it is too slow")
 	r.shed("while it is too slow")
-	p.delay.Store(0)
+	p.Delay(0)
 	r.well("after it is fast again")
 	r.end()
 }
@@ -130,17 +130,31 @@ func slowRedis(t *testing.T) {
 // cutOffRedis: connections break in the middle of an answer, again and again.
 func cutOffRedis(t *testing.T) {
 	redis := testenv.Redis(t)
-	p := newProxy(t, redis.Addr)
-	m := openMarket(t, "redis://"+p.address)
+	p := testenv.NewProxy(t, redis.Addr)
+	m := openMarket(t, "redis://"+p.Addr)
 	m.fill()
 	r := m.start(load{})
 	r.well("before the fault")
 	answered := func() int64 { return r.good.Load() + r.unavailable.Load() }
 	before, good := answered(), r.good.Load()
-	p.breakAfter.Store(3000)
+	p.BreakAfter(3000)
 	r.await("many requests are answered over connections that break", func() bool { return answered()-before > 500 && r.good.Load()-good > 20 })
-	p.breakAfter.Store(0)
+	p.BreakAfter(0)
 	r.well("when connections hold again")
+	r.end()
+}
+
+// stuckConnections: the host is gone, with no word on the connections to it, and another one is at its address.
+func stuckConnections(t *testing.T) {
+	redis := testenv.Redis(t)
+	p := testenv.NewProxy(t, redis.Addr)
+	m := openMarket(t, "redis://"+p.Addr)
+	m.fill()
+	r := m.start(load{writes: true})
+	r.well("before the fault")
+	p.Stick()
+	r.failing("over connections that are stuck")
+	r.well("over new connections")
 	r.end()
 }
 
@@ -237,14 +251,14 @@ func crowdedRedis(t *testing.T) {
 // smallPool: there are fewer connections than callers, and each is slow.
 func smallPool(t *testing.T) {
 	redis := testenv.Redis(t)
-	p := newProxy(t, redis.Addr)
-	m := openMarket(t, "redis://"+p.address+"?pool_size=2")
+	p := testenv.NewProxy(t, redis.Addr)
+	m := openMarket(t, "redis://"+p.Addr+"?pool_size=2")
 	m.fill()
 	r := m.start(load{clients: 64, writes: true})
 	r.well("before the fault")
-	p.delay.Store(int64(500 * time.Millisecond))
+	p.Delay(500 * time.Millisecond)
 	r.failing("while all connections are slow")
-	p.delay.Store(0)
+	p.Delay(0)
 	r.well("after they are fast again")
 	r.end()
 }

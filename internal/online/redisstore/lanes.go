@@ -27,6 +27,9 @@ const (
 	laneCommands = 256
 	// laneQueue is the most calls of a size that wait for a round trip.
 	laneQueue = 8192
+	// leastExchange is how long a round trip may take at least, whoever waits for it: a connection is given up after it, and a caller in
+	// a hurry should not cost others theirs.
+	leastExchange = 500 * time.Millisecond
 )
 
 // errAskAgain says that the answer was out of the ordinary, and that nothing is known of it.
@@ -68,6 +71,7 @@ type readCall struct {
 	keys     []string
 	arena    []byte // of keys
 	answers  replies
+	until    time.Time // the caller's deadline; zero for none
 	err      error
 	done     chan struct{}
 	left     atomic.Bool // nobody waits for it any more
@@ -79,6 +83,7 @@ func (l *lanes) read(ctx context.Context, reads []driver.Read) ([][]byte, error)
 		return nil, err
 	}
 	c, values := l.newCall(reads)
+	c.until, _ = ctx.Deadline()
 	queue := l.small
 	if len(reads) > smallCommands {
 		queue = l.large
@@ -238,9 +243,25 @@ func gather(batch []*readCall, next *readCall, queue <-chan *readCall) []*readCa
 	}
 }
 
+// patience is how long a round trip for the batch may take: no longer than somebody waits for it, so that a connection to a host that
+// is gone does not keep the lane from others.
+func (l *lanes) patience(batch []*readCall) time.Duration {
+	var latest time.Time
+	for _, c := range batch {
+		if c.until.IsZero() {
+			return l.store.o.Timeout
+		}
+		if c.until.After(latest) {
+			latest = c.until
+		}
+	}
+	// A little more, so that callers end by their own deadlines.
+	return min(l.store.o.Timeout, max(leastExchange, time.Until(latest)+leastExchange/10))
+}
+
 // exchange makes one round trip for all calls of the batch.
 func (l *lanes) exchange(batch []*readCall) {
-	ctx, cancel := context.WithTimeout(context.Background(), l.store.o.Timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), l.patience(batch))
 	defer cancel()
 	pipe := l.store.client.Pipeline()
 	for _, c := range batch {

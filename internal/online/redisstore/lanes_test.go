@@ -99,3 +99,27 @@ func checkRead(t *testing.T, s *Store, r *rand.Rand, views []string, value func(
 		t.Errorf("%d rows too many", len(rows))
 	}
 }
+
+// TestStuckConnections: where connections are stuck, reads have new ones as soon as nobody waits for the old ones any more, and not only after
+// the store's timeout.
+func TestStuckConnections(t *testing.T) {
+	server := testenv.Redis(t)
+	proxy := testenv.NewProxy(t, server.Addr)
+	const timeout = time.Minute
+	s, err := Open(Options{URL: "redis://" + proxy.Addr, Timeout: timeout})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	read := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		_, err := s.Read(ctx, []driver.Read{{Entity: entityOf(1), Views: []string{"a"}}})
+		return err
+	}
+	require.NoError(t, read())
+	proxy.Stick()
+	begun := time.Now()
+	for err = read(); err != nil; err = read() {
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Less(t, time.Since(begun), timeout/3, "the lanes are stuck")
+	}
+}
