@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,8 @@ const (
 	// smallCommands is the most commands of a call that shares its round trips with its like only, so that it need not wait for the answers
 	// of a large one.
 	smallCommands = 16
+	// callReads is the most reads of one call; more are divided into several.
+	callReads = 1024
 	// lanesEach is how many round trips of small calls, and how many of large ones, may be under way at once. Fewer carry more calls each,
 	// which takes less work of both sides; more let a call wait for less.
 	lanesEach = 2
@@ -71,18 +74,58 @@ type readCall struct {
 	keys     []string
 	arena    []byte // of keys
 	answers  replies
+	values   int // of the answer
 	until    time.Time // the caller's deadline; zero for none
 	err      error
 	done     chan struct{}
 	left     atomic.Bool // nobody waits for it any more
 }
 
-// read returns the rows of the reads, or errAskAgain.
+// read returns the rows of the reads, or errAskAgain. Many reads are several calls, so that the lanes share them and smaller calls come in between.
 func (l *lanes) read(ctx context.Context, reads []driver.Read) ([][]byte, error) {
 	if err := l.store.doneErr(ctx); err != nil {
 		return nil, err
 	}
-	c, values := l.newCall(reads)
+	if len(reads) <= callReads {
+		return l.readOne(ctx, reads)
+	}
+	calls, total := make([]*readCall, 0, len(reads)/callReads+1), 0
+	defer func() {
+		for _, c := range calls { // those that were not waited for, after an error
+			c.left.Store(true)
+		}
+	}()
+	for some := range slices.Chunk(reads, callReads) {
+		c, err := l.send(ctx, some)
+		if err != nil {
+			return nil, err
+		}
+		calls = append(calls, c)
+		total += c.values
+	}
+	rows := make([][]byte, 0, total)
+	for some := range slices.Chunk(reads, callReads) {
+		var err error
+		if rows, err = l.receive(ctx, rows, calls[0], some); err != nil {
+			return nil, err
+		}
+		calls = calls[1:]
+	}
+	return rows, nil
+}
+
+// readOne reads in one call.
+func (l *lanes) readOne(ctx context.Context, reads []driver.Read) ([][]byte, error) {
+	c, err := l.send(ctx, reads)
+	if err != nil {
+		return nil, err
+	}
+	return l.receive(ctx, make([][]byte, 0, c.values), c, reads)
+}
+
+// send gives the reads to the next free lane.
+func (l *lanes) send(ctx context.Context, reads []driver.Read) (*readCall, error) {
+	c := l.newCall(reads)
 	c.until, _ = ctx.Deadline()
 	queue := l.small
 	if len(reads) > smallCommands {
@@ -90,20 +133,25 @@ func (l *lanes) read(ctx context.Context, reads []driver.Read) ([][]byte, error)
 	}
 	select {
 	case queue <- c:
+		return c, nil
 	default:
 		return nil, fault.New(fault.Unavailable, "read from %s: %d reads are waiting for it already", l.store.target, laneQueue)
 	}
+}
+
+// receive waits for the call's answer and appends its rows.
+func (l *lanes) receive(ctx context.Context, rows [][]byte, c *readCall, reads []driver.Read) ([][]byte, error) {
 	if err := l.wait(ctx, c); err != nil {
 		return nil, err
 	}
-	rows, answer := make([][]byte, 0, values), c.answers.bytes
+	answer := c.answers.bytes
 	for i := range reads {
 		var ok bool
 		if rows, answer, ok = takeArray(rows, answer, len(reads[i].Views)); !ok {
 			return nil, errAskAgain
 		}
 	}
-	l.perRow.Store(int64(len(c.answers.bytes)/max(1, values)) + 1)
+	l.perRow.Store(int64(len(c.answers.bytes)/max(1, c.values)) + 1)
 	c.answers.bytes = nil // the rows are the caller's
 	l.calls.Put(c)
 	return rows, nil
@@ -148,14 +196,14 @@ func isTimeout(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || (ok && timeout.Timeout())
 }
 
-// newCall writes the reads as commands, in the memory of an earlier call where it can, and counts the values of the answer.
-func (l *lanes) newCall(reads []driver.Read) (c *readCall, values int) {
+// newCall writes the reads as commands, in the memory of an earlier call where it can.
+func (l *lanes) newCall(reads []driver.Read) *readCall {
 	c, ok := l.calls.Get().(*readCall)
 	if !ok {
 		c = &readCall{done: make(chan struct{}, 1)}
 	}
 	prefix := l.store.o.Prefix
-	size := 0
+	size, values := 0, 0
 	arity := 2 + len(reads[0].Views)
 	for i := range reads {
 		size += len(prefix) + len(reads[i].Entity.Name) + len(reads[i].Entity.Key) + 2
@@ -173,7 +221,7 @@ func (l *lanes) newCall(reads []driver.Read) (c *readCall, values int) {
 	if arity == 0 || arity != c.arity {
 		c.commands = nil
 	}
-	c.arena, c.keys, c.arity, c.err = c.arena[:0], c.keys[:len(reads)], arity, nil
+	c.arena, c.keys, c.arity, c.values, c.err = c.arena[:0], c.keys[:len(reads)], arity, values, nil
 	c.answers.bytes = make([]byte, 0, values*int(l.perRow.Load())+8*len(reads))
 	for i := range reads {
 		start := len(c.arena)
@@ -182,7 +230,7 @@ func (l *lanes) newCall(reads []driver.Read) (c *readCall, values int) {
 		c.setCommand(i, reads[i].Views)
 	}
 	c.commands = c.commands[:len(reads)]
-	return c, values
+	return c
 }
 
 // setCommand makes command i ask for the views at key i. Arguments are pointers to strings, which cost no allocation.

@@ -71,7 +71,11 @@ func entityOf(e int) driver.Entity {
 
 // checkRead reads some views of some entities, and compares.
 func checkRead(t *testing.T, s *Store, r *rand.Rand, views []string, value func(int, string) string) {
-	reads := make([]driver.Read, 1+r.IntN(20))
+	n := 1 + r.IntN(20)
+	if r.IntN(50) == 0 {
+		n = 2*callReads + r.IntN(callReads) // several calls
+	}
+	reads := make([]driver.Read, n)
 	asked := make([]int, len(reads))
 	for i := range reads {
 		asked[i] = r.IntN(60) // some are not there
