@@ -74,7 +74,7 @@ type readCall struct {
 	keys     []string
 	arena    []byte // of keys
 	answers  replies
-	values   int // of the answer
+	values   int       // of the answer
 	until    time.Time // the caller's deadline; zero for none
 	err      error
 	done     chan struct{}

@@ -27,7 +27,8 @@ type Options struct {
 	URL string
 	// Prefix begins every key. Defaults to "tf".
 	Prefix string
-	// Timeout bounds each call, retries and waiting for a connection included; a call's own deadline may be earlier. Defaults to 3 s.
+	// Timeout bounds each call, retries and waiting for a connection included (a read of more than 1,024 entities is several); a call's own
+	// deadline may be earlier. Defaults to 3 s.
 	Timeout time.Duration
 	// RowsPerCall is the most rows that one call of the write script handles; Redis serves nobody else meanwhile. Defaults to 500.
 	RowsPerCall int
