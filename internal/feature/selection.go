@@ -2,6 +2,7 @@ package feature
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/twofold-ml/twofold/internal/fault"
 )
@@ -108,7 +109,7 @@ func (r *Registry) resolve(q SelectionQuery) ([]Ref, error) {
 			return nil, err
 		}
 		if q.OnlineOnly {
-			if len(some) == 1 && !some[0].Feature().Online {
+			if all := strings.HasSuffix(text, ":*"); !all && !some[0].Feature().Online {
 				return nil, notOnline(some[0])
 			}
 			some = slices.DeleteFunc(some, func(ref Ref) bool { return !ref.Feature().Online })

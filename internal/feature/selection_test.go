@@ -92,7 +92,7 @@ func TestSelectErrors(t *testing.T) {
 		"twice":                    {SelectionQuery{Features: []string{"weather:wind", "weather:*"}}, fault.Invalid, `features: "weather:wind" is named twice`},
 		"not online":               {SelectionQuery{Features: []string{"weather:gust"}, OnlineOnly: true}, fault.Precondition, `feature "weather:gust" is not online (online: false in its definition); it can be read with GetHistoricalFeatures only`},
 		"a service not all online": {SelectionQuery{Service: "training_v1", OnlineOnly: true}, fault.Precondition, `feature "weather:gust" is not online (online: false in its definition); it can be read with GetHistoricalFeatures only`},
-		"nothing online":           {SelectionQuery{Features: []string{"history:*"}, OnlineOnly: true}, fault.Precondition, `feature "history:old" is not online (online: false in its definition); it can be read with GetHistoricalFeatures only`},
+		"nothing online":           {SelectionQuery{Features: []string{"history:*"}, OnlineOnly: true}, fault.Precondition, `none of the features of [history:*] are online`},
 		"short names that clash":   {SelectionQuery{Features: []string{"weather:wind", "queue:wind"}, ShortNames: true}, fault.Invalid, `short_names: "queue:wind" and "weather:wind" would both be named "wind"; leave short_names out`},
 		"short name of a key":      {SelectionQuery{Features: []string{"queue:code"}, ShortNames: true}, fault.Invalid, `short_names: "queue:code" would be named like the entity key "code"; leave short_names out`},
 		"keys of two types":        {SelectionQuery{Features: []string{"queue:wind", "surface:ice"}}, fault.Precondition, `key "number" is INT32 in one entity and INT64 in entity "runway"; ask for their features in two requests`},
