@@ -73,22 +73,31 @@ func (c *catalog) online(query feature.SelectionQuery) (*onlineSelection, error)
 	return resolved, nil
 }
 
-// cacheKey is injective: names of features and services hold no control characters, and where they do they resolve to nothing.
+// cacheKey is injective whatever the names hold: each has its length before it.
 func cacheKey(q feature.SelectionQuery) string {
+	const lengthBytes = 4
+	size := 1 + lengthBytes + len(q.Service)
+	for _, f := range q.Features {
+		size += lengthBytes + len(f)
+	}
 	var b strings.Builder
-	size := len(q.Service) + 2
-	for _, f := range q.Features {
-		size += len(f) + 1
-	}
 	b.Grow(size)
+	short := byte('l')
 	if q.ShortNames {
-		b.WriteByte('s')
+		short = 's'
 	}
-	b.WriteByte('\n')
-	b.WriteString(q.Service)
+	b.WriteByte(short)
+	add := func(name string) {
+		n := len(name)
+		b.WriteByte(byte(n >> 24))
+		b.WriteByte(byte(n >> 16))
+		b.WriteByte(byte(n >> 8))
+		b.WriteByte(byte(n))
+		b.WriteString(name)
+	}
+	add(q.Service)
 	for _, f := range q.Features {
-		b.WriteByte('\n')
-		b.WriteString(f)
+		add(f)
 	}
 	return b.String()
 }
