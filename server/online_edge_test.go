@@ -3,6 +3,7 @@ package server_test
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +18,6 @@ import (
 	"github.com/twofold-ml/twofold/client"
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/internal/feature"
-	"github.com/twofold-ml/twofold/internal/online"
 	"github.com/twofold-ml/twofold/internal/online/driver"
 	"github.com/twofold-ml/twofold/internal/online/redisstore"
 	"github.com/twofold-ml/twofold/internal/testenv"
@@ -43,6 +43,7 @@ feature_views:
   - {name: pairs, entity: pair, ttl: 30m, source: *source, sync: *pushed, features: [{name: n, type: INT64}]}
   - {name: blobs, entity: blob, source: *source, sync: *pushed, features: [{name: n, type: INT64}]}
   - {name: codes, entity: code, source: *source, sync: *pushed, features: [{name: n, type: INT64}]}
+  - {name: hidden, entity: user, source: *source, features: [{name: h, type: INT64, online: false}]}
   - {name: aliases, entity: alias, source: *source, sync: *pushed, features: [{name: n, type: INT64}]}
 `
 
@@ -166,6 +167,12 @@ func TestEdgeErrors(t *testing.T) {
 	}
 	const present, expired = twofoldv1.ValueStatus_VALUE_STATUS_PRESENT, twofoldv1.ValueStatus_VALUE_STATUS_EXPIRED
 	users, items := client.Int64s("user_id", 1, 2), client.Strings("item_id", "a", "b")
+	stale := func(d *durationpb.Duration) *twofoldv1.GetOnlineFeaturesRequest {
+		return &twofoldv1.GetOnlineFeaturesRequest{Features: []string{"users:n"}, Entities: []*twofoldv1.Column{users}, MaxStaleness: d}
+	}
+	asOf := func(micros int64) *twofoldv1.GetOnlineFeaturesRequest {
+		return &twofoldv1.GetOnlineFeaturesRequest{Features: []string{"users:n"}, Entities: []*twofoldv1.Column{users}, AsOfMicros: &micros}
+	}
 	cases := map[string]struct {
 		req   *twofoldv1.GetOnlineFeaturesRequest
 		code  codes.Code
@@ -193,6 +200,17 @@ func TestEdgeErrors(t *testing.T) {
 		"lists that do not fit":   {online1("users:n", users, &twofoldv1.Column{Name: "more", Values: &twofoldv1.Column_Lists{Lists: &twofoldv1.ListArray{Lengths: []uint32{1, 1}}}}), codes.InvalidArgument, "entities[1].lists.elements", nil},
 		"a feature twice":         {online1("users:n items:n users:n", users, items), codes.InvalidArgument, "features", []string{`"users:n" is named twice`}},
 		"a feature and all":       {online1("users:n users:*", users), codes.InvalidArgument, "features", []string{`"users:n" is named twice`}},
+		"an empty name":           {&twofoldv1.GetOnlineFeaturesRequest{Features: []string{""}, Entities: []*twofoldv1.Column{users}}, codes.InvalidArgument, "", []string{`""`, "view:feature"}},
+		"no view":                 {online1(":n", users), codes.NotFound, "", []string{`""`}},
+		"no feature":              {online1("users:", users), codes.NotFound, "", []string{`"users"`, `""`}},
+		"two colons":              {online1("users:n:s", users), codes.NotFound, "", []string{`"n:s"`}},
+		"nothing online":          {online1("hidden:*", users), codes.FailedPrecondition, "", []string{"hidden:*", "online"}},
+		"one not online":          {online1("users:* hidden:h", users), codes.FailedPrecondition, "", []string{`"hidden:h"`, "online: false"}},
+		"two signs":               {stale(&durationpb.Duration{Seconds: 1, Nanos: -1}), codes.InvalidArgument, "max_staleness", nil},
+		"a long time":             {stale(&durationpb.Duration{Seconds: 1 << 60}), codes.InvalidArgument, "max_staleness", nil},
+		"before now":              {stale(&durationpb.Duration{Nanos: -1}), codes.InvalidArgument, "max_staleness", []string{"positive"}},
+		"the future":              {asOf(now.UnixMicro() + 1), codes.InvalidArgument, "as_of_micros", []string{"later"}},
+		"the past":                {asOf(now.UnixMicro()), codes.FailedPrecondition, "", []string{`"users"`, "layout: HISTORY"}},
 		"named like a feature":    {online1("items:n", items, client.Strings("items:n", "x", "y")), codes.InvalidArgument, "entities[1].name", []string{`"items:n"`, "feature column", "omit_entities"}},
 		"named like a short name": {&twofoldv1.GetOnlineFeaturesRequest{Features: []string{"items:n"}, ShortNames: true, Entities: []*twofoldv1.Column{client.Int64s("n", 1, 2), items}}, codes.InvalidArgument, "entities[0].name", []string{`"n"`, "short_names"}},
 	}
@@ -369,7 +387,10 @@ func TestEdgeLists(t *testing.T) {
 		"lists:s": {`PRESENT ["" "a" ""]`, "PRESENT []", "NULL []", "NOT_FOUND []", "PRESENT []"},
 		"lists:t": {`PRESENT "x"`, `PRESENT ""`, `NULL ""`, `NOT_FOUND ""`, `PRESENT ""`},
 	})
-	_, resp := e.read(t, online1("lists:t lists:s", client.Strings("item_id", "long", "some")))
+	resp, err := e.ask(t, online1("lists:t lists:s", client.Strings("item_id", "long", "some")))
+	if err != nil {
+		t.Fatal(err)
+	}
 	if resp.GetColumns()[1].GetStrings().GetValues()[0] != long || resp.GetColumns()[2].GetLists().GetStrings().GetValues()[0] != long {
 		t.Error("a long text came back otherwise")
 	}
@@ -386,64 +407,14 @@ func TestEdgeLists(t *testing.T) {
 	e.push(t, "lists", now.UnixMicro(), client.Strings("item_id", items...), &twofoldv1.Column{Name: "e", Values: &twofoldv1.Column_Lists{Lists: &twofoldv1.ListArray{
 		Lengths: lengths, Elements: &twofoldv1.ListArray_Floats{Floats: &twofoldv1.FloatArray{Values: embeddings}}}}},
 		column("s", feature.StringList, none...), column("t", feature.String, none...))
-	_, resp = e.read(t, online1("lists:e", client.Strings("item_id", items...)))
-	list := resp.GetColumns()[1].GetLists()
-	if diff := cmp.Diff(lengths, list.GetLengths()); diff != "" || len(list.GetFloats().GetValues()) != len(embeddings) {
-		t.Fatalf("%d floats, lengths -want +got:\n%s", len(list.GetFloats().GetValues()), diff)
-	}
-	for i, v := range list.GetFloats().GetValues() {
-		if v != embeddings[i] {
-			t.Fatalf("element %d is %v, want %v", i, v, embeddings[i])
+	for _, times := range []int{1, 3} { // 6 MB, and 18 MB
+		resp, err = e.ask(t, online1("lists:e", client.Strings("item_id", slices.Repeat(items, times)...)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		list := resp.GetColumns()[1].GetLists()
+		if !slices.Equal(list.GetLengths(), slices.Repeat(lengths, times)) || !slices.Equal(list.GetFloats().GetValues(), slices.Repeat(embeddings, times)) {
+			t.Errorf("%d rows: the embeddings came back otherwise", times*rows)
 		}
 	}
-}
-
-// TestEdgeNotUTF8: text that another writer stored, and that no message can carry, is DATA_LOSS at its row, and with allow_partial that row alone
-// cannot be read.
-func TestEdgeNotUTF8(t *testing.T) {
-	e := startEdges(t)
-	view, err := e.Definitions.Registry.View("lists")
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys, events := feature.NewColumn(feature.String, 0), feature.NewColumn(feature.Timestamp, 0)
-	features := feature.NewColumns([]feature.Type{feature.FloatList, feature.StringList, feature.String}, 3)
-	for i, text := range []string{"good", "bad \xc3", "\xa9"} {
-		keys.AppendString(fmt.Sprint(i))
-		events.AppendInt64(now.UnixMicro())
-		features[0].AppendList(func(*feature.Column) {})
-		features[1].AppendList(func(elem *feature.Column) { elem.AppendString("a"); elem.AppendString(text) })
-		features[2].AppendString(text)
-	}
-	if _, err := e.Online.Write(t.Context(), online.Rows{View: view, Keys: []*feature.Column{keys}, EventTimes: events, Features: features}); err != nil {
-		t.Fatal(err)
-	}
-	items := client.Strings("item_id", "0", "1", "2", "0", "3")
-	for _, ref := range []string{"lists:t", "lists:s"} {
-		_, err := e.ask(t, online1(ref, items))
-		wantError(t, err, codes.DataLoss, "", fmt.Sprintf("%q", ref), "not valid UTF-8", "BYTES")
-	}
-	got, _ := e.read(t, online1("lists:e", items)) // the text is not asked for
-	wantCells(t, got, map[string][]string{"lists:e": {"PRESENT []", "PRESENT []", "PRESENT []", "PRESENT []", "NOT_FOUND []"}})
-	e.push(t, "items", now.UnixMicro(), client.Strings("item_id", "1"), client.Int64s("n", 7))
-	req := online1("lists:t lists:e items:n", items)
-	req.AllowPartial, req.IncludeEventTimes = true, true
-	got, resp := e.read(t, req)
-	wantCells(t, got, map[string][]string{
-		"lists:t": {`PRESENT "good"`, `UNAVAILABLE ""`, `UNAVAILABLE ""`, `PRESENT "good"`, `NOT_FOUND ""`},
-		"lists:e": {"PRESENT []", "UNAVAILABLE []", "UNAVAILABLE []", "PRESENT []", "NOT_FOUND []"},
-		"items:n": {"NOT_FOUND 0", "PRESENT 7", "NOT_FOUND 0", "NOT_FOUND 0", "NOT_FOUND 0"},
-	})
-	fault := resp.GetViews()[0].GetFault()
-	if codes.Code(fault.GetCode()) != codes.DataLoss || !strings.Contains(fault.GetMessage(), `entity item "1"`) || resp.GetViews()[1].GetFault() != nil {
-		t.Errorf("faults: %v", resp.GetViews())
-	}
-	at := now.UnixMicro()
-	if diff := cmp.Diff([]int64{at, 0, 0, at, 0}, resp.GetViews()[0].GetEventTimesMicros()); diff != "" {
-		t.Errorf("event times, -want +got:\n%s", diff)
-	}
-	only := online1("lists:t", client.Strings("item_id", "1", "2"))
-	only.AllowPartial = true
-	_, err = e.ask(t, only)
-	wantError(t, err, codes.DataLoss, "", "UTF-8")
 }

@@ -3,21 +3,16 @@ package server_test
 import (
 	"fmt"
 	"math"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/twofold-ml/twofold/client"
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/internal/feature"
-	"github.com/twofold-ml/twofold/internal/online/driver"
-	"github.com/twofold-ml/twofold/internal/storedrow"
 	"github.com/twofold-ml/twofold/server/servertest"
 )
 
@@ -115,74 +110,5 @@ func TestEdgeOneClockReading(t *testing.T) {
 	}
 	if last := clock.micros.Load(); asOf > last {
 		t.Errorf("as of %d, which the clock has not shown yet (%d)", asOf, last)
-	}
-}
-
-// TestEdgeColumnsPassedThrough: columns that are no keys come back as they were sent, of every type, statuses and all.
-func TestEdgeColumnsPassedThrough(t *testing.T) {
-	e := startEdges(t)
-	e.push(t, "users", now.UnixMicro(), client.Int64s("user_id", 1), client.Int64s("n", 10), client.Strings("s", "one"))
-	entities := []*twofoldv1.Column{
-		column("score", feature.Double, 1.5, nil, math.NaN()), client.Int32s("user_id", 1, 2, 1),
-		column("tags", feature.StringList, []any{"é", ""}, nil, []any{}), column("at", feature.Timestamp, int64(1), nil, int64(-1)),
-		column("users:n", feature.Bool, true, false, nil),
-	}
-	entities[1].Statuses = []twofoldv1.ValueStatus{0, twofoldv1.ValueStatus_VALUE_STATUS_PRESENT, 0} // UNSPECIFIED is PRESENT
-	req := &twofoldv1.GetOnlineFeaturesRequest{Features: []string{"users:n"}, Entities: entities, ShortNames: true}
-	resp, err := e.ask(t, req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, want := range entities {
-		if !proto.Equal(want, resp.GetColumns()[i]) {
-			t.Errorf("%v came back as %v", want, resp.GetColumns()[i])
-		}
-	}
-	feature := resp.GetColumns()[len(entities)]
-	if got, err := cells(feature); err != nil || feature.GetName() != "n" || strings.Join(got, " ") != "PRESENT 10 NOT_FOUND 0 PRESENT 10" {
-		t.Errorf("%v: %v, %v", feature, got, err)
-	}
-	req.OmitEntities, req.ShortNames = true, false // then nothing is passed through, and nothing clashes
-	got, _ := e.read(t, req)
-	wantCells(t, got, map[string][]string{"users:n": {"PRESENT 10", "NOT_FOUND 0", "PRESENT 10"}})
-}
-
-// TestEdgeDamagedRows: bytes that are no row are DATA_LOSS that names the entity, or with allow_partial that row alone.
-func TestEdgeDamagedRows(t *testing.T) {
-	store := servertest.Memory(t)
-	e := startEdges(t, func(c *servertest.Config) { c.Online = store })
-	e.push(t, "items", now.UnixMicro(), client.Strings("item_id", "a", "c"), client.Int64s("n", 1, 3))
-	schema := &storedrow.Schema{Features: []storedrow.Feature{{Name: "n", Type: feature.Int64}}}
-	n := feature.NewColumn(feature.Int64, 1)
-	n.AppendInt64(7)
-	row, err := storedrow.AppendRow(nil, schema, feature.EventTime(now.UnixMicro()), 0, []*feature.Column{n}, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	unknown := append([]byte{}, row...)
-	unknown[20]++ // a schema that nobody has registered
-	for name, c := range map[string]struct {
-		row   []byte
-		words string
-	}{
-		"cut":            {row[:len(row)-1], "damaged"},
-		"a schema":       {unknown, "schema"},
-		"too many slots": {append(append([]byte{}, row...), row[27:]...), "damaged"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			item := "broken " + name
-			if _, err := store.Write(t.Context(), []driver.Row{{Entity: driver.Entity{Name: "item", Key: []byte(item)}, View: "items", Value: c.row}}); err != nil {
-				t.Fatal(err)
-			}
-			req := online1("items:n", client.Strings("item_id", "a", item, "b", "c"))
-			_, err := e.ask(t, req)
-			wantError(t, err, codes.DataLoss, "", `view "items"`, fmt.Sprintf("entity item %q", item), c.words)
-			req.AllowPartial = true
-			got, resp := e.read(t, req)
-			wantCells(t, got, map[string][]string{"items:n": {"PRESENT 1", "UNAVAILABLE 0", "NOT_FOUND 0", "PRESENT 3"}})
-			if f := resp.GetViews()[0].GetFault(); codes.Code(f.GetCode()) != codes.DataLoss || !strings.Contains(f.GetMessage(), item) {
-				t.Errorf("fault: %v", f)
-			}
-		})
 	}
 }

@@ -92,6 +92,13 @@ func TestSchemaChange(t *testing.T) {
 	})
 	_, err := e.ask(t, online1("v:gone", users))
 	wantError(t, err, codes.NotFound, "", `"gone"`)
+	// Rows of one generation alone, which are decoded column by column.
+	got, _ = e.read(t, online1("v:wide v:n v:x", client.Int64s("user_id", 10, 11, 99)))
+	wantCells(t, got, map[string][]string{
+		"v:n":    {"PRESENT -2147483648", "NULL 0", "NOT_FOUND 0"},
+		"v:wide": {double(math.MaxInt32), double(-1), "NOT_FOUND " + text(0.0)},
+		"v:x":    {"PRESENT d7ff82468a0000000", double(math.Copysign(0, -1)), "NOT_FOUND " + text(0.0)},
+	})
 
 	// A removed feature that is defined again is read from the rows that have it.
 	reload(generation("gone DOUBLE, new STRING, n INT64"))
