@@ -67,10 +67,11 @@ func startEdges(t *testing.T, changes ...func(*servertest.Config)) *edges {
 // push writes rows of a view that became true at a time.
 func (e *edges) push(t *testing.T, view string, event int64, columns ...*twofoldv1.Column) {
 	t.Helper()
-	rows := len(columns[0].ProtoReflect().Interface().(*twofoldv1.Column).GetStatuses())
-	if _, values, err := valuesOf(columns[0]); err == nil {
-		rows = len(values)
+	_, values, err := valuesOf(columns[0])
+	if err != nil {
+		t.Fatal(err)
 	}
+	rows := len(values)
 	times := make([]any, rows)
 	for i := range times {
 		times[i] = event
