@@ -29,6 +29,8 @@ type onlineSelection struct {
 	plan *online.Plan
 	// firstColumn is the index in Columns of a column of each view.
 	firstColumn []int
+	// synced says of each view whether a sync fills it.
+	synced []bool
 	// counters has each view's row counters.
 	counters []*viewCounters
 }
@@ -67,6 +69,7 @@ func (c *catalog) online(query feature.SelectionQuery) (*onlineSelection, error)
 		resolved.firstColumn[selection.Columns[i].View] = i
 	}
 	for _, view := range selection.Views {
+		resolved.synced = append(resolved.synced, view.View.IsSynced())
 		resolved.counters = append(resolved.counters, c.metrics.view(view.View.Name))
 	}
 	c.selections.Add(key, resolved)

@@ -60,7 +60,7 @@ func (s *Server) answerOnline(ctx context.Context, req *twofoldv1.GetOnlineFeatu
 	if options.Unknown, err = c.unsynced.faults(ctx, selection, options); err != nil {
 		return nil, err
 	}
-	result, err := s.o.Online.Read(ctx, selection.plan, keys, options)
+	result, err := s.readOnline(ctx, c, selection, keys, options)
 	if err != nil {
 		return nil, err
 	}

@@ -111,6 +111,9 @@ func New(o Options) (*Server, error) {
 	s.stopping = make(chan struct{})
 	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	s.setReady(errors.New("starting"))
+	if err := o.Metrics.Register(unsyncedCollector{s}); err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
 	return s, nil
 }
 

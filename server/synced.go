@@ -21,11 +21,15 @@ type unsyncedViews struct {
 	all   []*feature.View
 	// current has the views that are not online.Synced.
 	current atomic.Pointer[map[string]online.SyncState]
+	// version is that of the last look at the markers, nil before the first.
+	version atomic.Pointer[string]
 
 	mu sync.Mutex
 	// brought are the views that came with a reload, or whose rows it keeps in another place, and that have not been synced since. The server is ready without them: one new view must
 	// not take the others out of service.
 	brought map[string]bool
+
+	looks looks
 }
 
 // newUnsyncedViews goes on from what is known of the views of previous, nil for none. Every other view that is synced is taken for
@@ -87,10 +91,11 @@ func (u *unsyncedViews) set(states []online.SyncState) (unsynced []string) {
 
 // load asks the store which views are not synced.
 func (u *unsyncedViews) load(ctx context.Context) ([]string, error) {
-	states, err := u.store.SyncStates(ctx, u.all)
+	states, version, err := u.store.SyncStates(ctx, u.all)
 	if err != nil {
 		return nil, err
 	}
+	u.version.Store(&version)
 	return u.set(states), nil
 }
 

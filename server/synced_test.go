@@ -5,11 +5,14 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/twofold-ml/twofold/client"
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
@@ -100,4 +103,64 @@ func TestUnsyncedViewIsNotAnswered(t *testing.T) {
 	if err != nil || len(schemas) != 1 {
 		t.Errorf("schemas after the loss: %v, %v", schemas, err)
 	}
+}
+
+// TestLostRowsAreNeverNotFound: between two looks at the store, too, with many asking while it is emptied and filled again: every answer has the
+// row, or is UNAVAILABLE.
+func TestLostRowsAreNeverNotFound(t *testing.T) {
+	redisServer := testenv.Redis(t)
+	store, err := redisstore.Open(redisstore.Options{URL: redisServer.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	var ticks atomic.Int64
+	new(servertest.Table).Add("item_id", feature.String, "a").Add("at", feature.Timestamp, ago(time.Hour)).Add("name", feature.String, "apple").
+		WriteParquet(t, filepath.Join(dir, "price.parquet"))
+	env := servertest.Start(t, servertest.Config{
+		Definitions: twoViews, Offline: offline.Config{Path: dir}, Online: store,
+		Now:    func() time.Time { return now.Add(time.Duration(ticks.Add(1)) * time.Microsecond) }, // a clock that moves tells two syncs apart
+		Change: func(o *server.Options) { o.PingInterval = time.Hour },                              // no look but those that requests ask for
+	})
+	raw := redis.NewClient(&redis.Options{Addr: redisServer.Addr})
+	defer func() { _ = raw.Close() }() // a test's own connection
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	for range 8 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				resp, err := env.Client.Online(t.Context(), &twofoldv1.GetOnlineFeaturesRequest{
+					Features: []string{"price:name"}, Entities: []*twofoldv1.Column{client.Strings("item_id", "a", "nobody")},
+				})
+				switch {
+				case err != nil && status.Code(err) != codes.Unavailable:
+					t.Errorf("neither the row nor UNAVAILABLE: %v", err)
+				case err == nil && resp.GetColumns()[1].GetStatuses()[0] != twofoldv1.ValueStatus_VALUE_STATUS_PRESENT:
+					t.Errorf("a row that was lost is answered with %v", resp.GetColumns()[1].GetStatuses()[0])
+				}
+			}
+		})
+	}
+	for range 30 {
+		if _, err := env.Syncer.RunOnce(t.Context()); err != nil {
+			t.Error(err)
+		}
+		await(t, "the row", func() bool {
+			resp, err := readPrice(t.Context(), env)
+			return err == nil && table(t, resp.GetColumns())["price:name"][0] == "apple"
+		})
+		if err := raw.FlushAll(t.Context()).Err(); err != nil {
+			t.Error(err)
+		}
+		if _, err := readPrice(t.Context(), env); status.Code(err) != codes.Unavailable {
+			t.Errorf("the first answer after the store was emptied: %v", err)
+		}
+	}
+	close(stop)
+	wg.Wait()
 }

@@ -111,7 +111,7 @@ func (s *Syncer) sleep(ctx context.Context, view *feature.View, pause time.Durat
 // lost reports whether the store has lost a view that was synced, or was filled since by a syncer that has it defined in another way. A store
 // that does not answer has lost nothing yet.
 func (s *Syncer) lost(ctx context.Context, view *feature.View) bool {
-	states, err := s.o.Online.SyncStates(ctx, []*feature.View{view})
+	states, _, err := s.o.Online.SyncStates(ctx, []*feature.View{view})
 	if err != nil || states[0] == online.Synced {
 		return false
 	}

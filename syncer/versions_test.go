@@ -264,7 +264,7 @@ func (p *pastTest) ask(user int64, asOf time.Time, past bool) {
 
 // askAll asks for every user as of many moments, where the server would ask.
 func (p *pastTest) askAll() {
-	states, err := p.store.SyncStates(p.Context(), []*feature.View{p.view})
+	states, _, err := p.store.SyncStates(p.Context(), []*feature.View{p.view})
 	require.NoError(p, err)
 	for user := range int64(pastUsers) {
 		if states[0] != online.Unsynced {

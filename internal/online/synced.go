@@ -1,6 +1,7 @@
 package online
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strconv"
@@ -68,20 +69,22 @@ const (
 
 // SyncStates returns the state of each view as it is defined: one that was synced when its rows were kept elsewhere is Unsynced. A marker of
 // MarkSynced, which tells nothing, counts for layout LATEST, the only one when there were no others.
-func (s *Store) SyncStates(ctx context.Context, views []*feature.View) ([]SyncState, error) {
+//
+// The version is another whenever the store was emptied, or a view synced, in between.
+func (s *Store) SyncStates(ctx context.Context, views []*feature.View) (states []SyncState, version string, err error) {
 	names := make([]string, len(views))
 	for i, view := range views {
 		names[i] = view.Name
 	}
 	markers, err := s.markers(ctx, names)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	states := make([]SyncState, len(views))
+	states = make([]SyncState, len(views))
 	for i, view := range views {
 		states[i] = stateOf(view, markers[i])
 	}
-	return states, nil
+	return states, string(bytes.Join(markers, []byte{'\n'})), nil
 }
 
 // stateOf reads a marker, nil for none.

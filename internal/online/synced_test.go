@@ -38,7 +38,7 @@ func TestSyncedMarkers(t *testing.T) {
 	unsynced := func(views ...*feature.View) (states []bool) {
 		t.Helper()
 		for _, v := range views {
-			got, err := store.SyncStates(t.Context(), []*feature.View{v})
+			got, _, err := store.SyncStates(t.Context(), []*feature.View{v})
 			require.NoError(t, err)
 			require.Len(t, got, 1)
 			require.NotEqual(t, online.SyncedShallow, got[0])
@@ -67,12 +67,12 @@ func TestSyncedMarkers(t *testing.T) {
 	require.Equal(t, append(none[:4:4], true), unsynced(elsewhere...), "a marker that does not tell counts for all that keep one row")
 
 	s.fail = func(string) error { return errors.New("away") }
-	_, err = store.SyncStates(t.Context(), same)
+	_, _, err = store.SyncStates(t.Context(), same)
 	require.ErrorContains(t, err, "away")
 	_, err = store.Unsynced(t.Context(), []string{"v"})
 	require.ErrorContains(t, err, "away")
 	require.ErrorContains(t, store.MarkViewSynced(t.Context(), base, time.Now()), `mark view "v" as synced`)
-	states, err := store.SyncStates(t.Context(), nil)
+	states, _, err := store.SyncStates(t.Context(), nil)
 	require.NoError(t, err)
 	require.Empty(t, states)
 }
@@ -95,14 +95,14 @@ func TestSyncedMarkersOfVersions(t *testing.T) {
 	} {
 		require.NoError(t, store.MarkViewSynced(t.Context(), view(c.marked), time.Now()))
 		for versions, want := range c.want {
-			states, err := store.SyncStates(t.Context(), []*feature.View{view(versions)})
+			states, _, err := store.SyncStates(t.Context(), []*feature.View{view(versions)})
 			require.NoError(t, err)
 			require.Equal(t, []online.SyncState{want}, states, "synced with %d versions, defined with %d", c.marked, versions)
 		}
 	}
 	for _, marker := range []string{"", "x", "x id(INT64) HISTORY", "x user(INT64) HISTORY", "x user(INT64) HISTORY ", "x user(INT64) HISTORY ten", "x user(INT64) HISTORY 10 10"} {
 		require.NoError(t, store.PutMeta(t.Context(), "synced/v", []byte(marker)))
-		states, err := store.SyncStates(t.Context(), []*feature.View{view(10)})
+		states, _, err := store.SyncStates(t.Context(), []*feature.View{view(10)})
 		require.NoError(t, err)
 		require.Equal(t, []online.SyncState{online.Unsynced}, states, "marker %q", marker)
 	}
