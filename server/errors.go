@@ -50,10 +50,10 @@ func (s *Server) statusError(ctx context.Context, method string, err error) erro
 	if limit, ok := errors.AsType[*limitError](err); ok {
 		s.metrics.refused.WithLabelValues(limit.setting).Inc()
 	}
-	return statusError(ctx, s.o.Logger, method, err)
+	return statusError(ctx, s.o.Logger, &s.failures, method, err)
 }
 
-func statusError(ctx context.Context, log *slog.Logger, method string, err error) error {
+func statusError(ctx context.Context, log *slog.Logger, failures *failureLog, method string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -79,7 +79,9 @@ func statusError(ctx context.Context, log *slog.Logger, method string, err error
 		if _, ok := errors.AsType[retryable](err); ok {
 			level = slog.LevelDebug // whoever knows when to try again has told the log why
 		}
-		log.Log(ctx, level, "call failed", "method", method, "kind", kind.String(), "error", err)
+		if leftOut, ok := failures.admit(method, err.Error(), time.Now()); ok {
+			log.Log(ctx, level, "call failed", "method", method, "kind", kind.String(), "error", err, "like_it_not_told", leftOut)
+		}
 	}
 	return withDetails(status.New(codeOf[kind], validText(err.Error())), kind, err)
 }

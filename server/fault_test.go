@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -110,7 +111,21 @@ func TestDeadlineAndCancel(t *testing.T) {
 		<-ctx.Done()
 		return fault.New(fault.Unavailable, "read: %w", ctx.Err())
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	// A store that does not answer is given up a little earlier than the caller gives up, so that the caller is told what to do.
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if _, err := readPrice(ctx, env); status.Code(err) != codes.Unavailable {
+		t.Errorf("got %v", err)
+	} else {
+		retry := slices.ContainsFunc(status.Convert(err).Details(), func(d any) bool {
+			_, ok := d.(*errdetails.RetryInfo)
+			return ok
+		})
+		if !retry {
+			t.Errorf("without RetryInfo: %v", err)
+		}
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), time.Nanosecond)
 	defer cancel()
 	if _, err := readPrice(ctx, env); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("got %v", err)

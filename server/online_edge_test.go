@@ -211,7 +211,7 @@ func TestEdgeErrors(t *testing.T) {
 		"lists that do not fit":   {online1("users:n", users, &twofoldv1.Column{Name: "more", Values: &twofoldv1.Column_Lists{Lists: &twofoldv1.ListArray{Lengths: []uint32{1, 1}}}}), codes.InvalidArgument, "entities[1].lists.elements", nil},
 		"a feature twice":         {online1("users:n items:n users:n", users, items), codes.InvalidArgument, "features", []string{`"users:n" is named twice`}},
 		"a feature and all":       {online1("users:n users:*", users), codes.InvalidArgument, "features", []string{`"users:n" is named twice`}},
-		"an empty name":           {&twofoldv1.GetOnlineFeaturesRequest{Features: []string{""}, Entities: []*twofoldv1.Column{users}}, codes.InvalidArgument, "", []string{`""`, "view:feature"}},
+		"an empty name":           {&twofoldv1.GetOnlineFeaturesRequest{Features: []string{""}, Entities: []*twofoldv1.Column{users}}, codes.InvalidArgument, "features", []string{`""`, "view:feature"}},
 		"no view":                 {online1(":n", users), codes.NotFound, "", []string{`""`}},
 		"no feature":              {online1("users:", users), codes.NotFound, "", []string{`"users"`, `""`}},
 		"two colons":              {online1("users:n:s", users), codes.NotFound, "", []string{`"n:s"`}},

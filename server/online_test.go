@@ -176,7 +176,7 @@ func TestOnlineErrors(t *testing.T) {
 		"unknown service":   {&twofoldv1.GetOnlineFeaturesRequest{FeatureService: "rankin_v1"}, codes.NotFound, "", []string{`"ranking_v1"`}},
 		"unknown view":      {&twofoldv1.GetOnlineFeaturesRequest{Features: []string{"prices:name"}}, codes.NotFound, "", []string{`did you mean "price"`}},
 		"unknown feature":   {&twofoldv1.GetOnlineFeaturesRequest{Features: []string{"price:amonut"}}, codes.NotFound, "", []string{`did you mean "amount"`}},
-		"no colon":          {&twofoldv1.GetOnlineFeaturesRequest{Features: []string{"price"}}, codes.InvalidArgument, "", []string{"view:feature"}},
+		"no colon":          {&twofoldv1.GetOnlineFeaturesRequest{Features: []string{"price"}}, codes.InvalidArgument, "features", []string{"view:feature"}},
 		"named twice":       {&twofoldv1.GetOnlineFeaturesRequest{Features: []string{"price:name", "price:*"}, Entities: items}, codes.InvalidArgument, "features", []string{"twice"}},
 		"short name clash":  {&twofoldv1.GetOnlineFeaturesRequest{Features: []string{"price:name", "profile:name"}, ShortNames: true}, codes.InvalidArgument, "short_names", []string{"price:name", "profile:name"}},
 		"offline feature":   {&twofoldv1.GetOnlineFeaturesRequest{Features: []string{"profile:notes"}}, codes.FailedPrecondition, "", []string{"not online"}},

@@ -79,7 +79,7 @@ func (s *Server) checkEventTimes(times *feature.Column) error {
 	latest := s.o.Now().Add(s.o.MaxEventTimeAhead).UnixMicro()
 	for row, micros := range times.Int64s {
 		if times.IsPresent(row) && micros > latest {
-			return fault.New(fault.Invalid, "row %d: its event time %s is more than %v after the server's clock; event times are microseconds since 1970, UTC",
+			return fault.InvalidField("columns", "row %d: its event time %s is more than %v after the server's clock; event times are microseconds since 1970, UTC",
 				row, time.UnixMicro(micros).UTC().Format(time.RFC3339), s.o.MaxEventTimeAhead)
 		}
 	}

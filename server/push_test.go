@@ -89,7 +89,7 @@ func TestPushErrors(t *testing.T) {
 			codes.InvalidArgument, "columns[4].name", []string{`did you mean "name"`}},
 		"offline feature": {change(func(r *twofoldv1.PushFeaturesRequest) { r.Columns = append(r.Columns, client.Strings("notes", "x")) }),
 			codes.InvalidArgument, "columns[4].name", []string{"not online"}},
-		"from the future": {profile(1, -6*time.Minute, 1), codes.InvalidArgument, "", []string{"row 0", "2026-03-01T12:06:00Z", "microseconds"}},
+		"from the future": {profile(1, -6*time.Minute, 1), codes.InvalidArgument, "columns", []string{"row 0", "2026-03-01T12:06:00Z", "microseconds"}},
 		"tombstones":      {change(func(r *twofoldv1.PushFeaturesRequest) { r.Tombstones = []bool{true, false} }), codes.InvalidArgument, "tombstones", nil},
 		"null key": {change(func(r *twofoldv1.PushFeaturesRequest) {
 			r.Columns[0].Statuses = []twofoldv1.ValueStatus{twofoldv1.ValueStatus_VALUE_STATUS_NULL}

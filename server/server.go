@@ -82,6 +82,7 @@ type Server struct {
 	catalog   atomic.Pointer[catalog]
 	validator protovalidate.Validator
 	metrics   *metrics
+	failures  failureLog
 	gates     *gates
 	health    *health.Server
 	ready     atomic.Pointer[readiness]

@@ -60,6 +60,10 @@ func (a *app) apply(ctx context.Context, path string, c config.Config, o applyOp
 	old, err := p.published(ctx)
 	if _, ok := errors.AsType[*definition.ProblemsError](err); ok {
 		a.complain("warning: the published definitions are no longer valid, so that nothing is known of what changes")
+	} else if fault.KindOf(err) == fault.Corrupt && o.allowBreaking {
+		a.complain("warning: the published definitions cannot be read, so that nothing is known of what changes; they are replaced")
+	} else if fault.KindOf(err) == fault.Corrupt {
+		return fmt.Errorf("%w; nothing was published: --allow-breaking replaces them", err)
 	} else if err != nil {
 		return err
 	}

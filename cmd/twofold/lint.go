@@ -90,8 +90,13 @@ const againstPublished = "published"
 func (a *app) base(ctx context.Context, c config.Config, o lintOptions) (*definition.Set, string, error) {
 	published := o.against == againstPublished || (o.against == "" && !c.Embedded() && !o.skipStores)
 	switch {
+	case published && c.Embedded():
+		return nil, "", fault.New(fault.Invalid, "--against published: no Redis is configured (ONLINE_STORE_REDIS), so there is nothing to compare with; name it, or leave --against out")
 	case published:
 		set, err := a.publishedBase(ctx, c)
+		if err == nil && set == nil && o.against != "" {
+			err = fault.New(fault.Precondition, "--against published: there are no valid definitions in the online store to compare with; publish some with `twofold apply`, or leave --against out")
+		}
 		return set, "the published definitions", err
 	case o.against == "":
 		return nil, "", nil

@@ -216,8 +216,23 @@ func (c *checker) checkServices() {
 				continue
 			}
 			c.checkRepeat(s, at, v, name, seen)
+			if offline := offlineFeatures(v); name == "*" && len(offline) > 0 {
+				c.report(at, Warning, fmt.Sprintf("feature service %q can be used for training only: %s includes %q, which is not online", s.GetName(), ref, offline[0]),
+					"name the features one by one, or let this one be online too")
+			}
 		}
 	}
+}
+
+// offlineFeatures returns the names of the view's features that are not online.
+func offlineFeatures(v *twofoldv1.FeatureView) []string {
+	var names []string
+	for _, f := range v.GetFeatures() {
+		if f.Online != nil && !f.GetOnline() {
+			names = append(names, f.GetName())
+		}
+	}
+	return names
 }
 
 // checkRepeat reports a feature that a service names again, by itself or through view:*.

@@ -211,9 +211,10 @@ func TestFromProtoReportsWithoutPlaces(t *testing.T) {
 	defs.FeatureViews[1].Entity = "airprt"
 	defs.FeatureViews[0].Features[0].Name = "2"
 	_, err := FromProto(defs, Defaults{})
-	want := "the definitions have 2 problems:\n" +
+	want := "the definitions have 3 problems:\n" +
 		`"2" cannot be the name of a feature; a name is letters, digits and _, begins with a letter or _ and has at most 128 characters: for example n2; a source column of another name is given as column:` + "\n" +
-		`feature view "plain": there is no entity "airprt"; did you mean "airport"?`
+		`feature view "plain": there is no entity "airprt"; did you mean "airport"?` + "\n" +
+		`warning: feature service "all_v1" can be used for training only: weather:* includes "gust", which is not online; name the features one by one, or let this one be online too`
 	if err == nil || fault.KindOf(err) != fault.Invalid {
 		t.Fatalf("got %v: %v", fault.KindOf(err), err)
 	}

@@ -92,7 +92,7 @@ func lookup[T any](byName map[string]*T, what, name string) (*T, error) {
 func (r *Registry) ParseRef(ref string) ([]Ref, error) {
 	viewName, featureName, ok := strings.Cut(ref, ":")
 	if !ok {
-		return nil, fault.New(fault.Invalid, "%q is not of the form view:feature (or view:* for all of a view)", ref)
+		return nil, fault.InvalidField("features", "%q is not of the form view:feature (or view:* for all of a view)", ref)
 	}
 	view, err := r.View(viewName)
 	if err != nil {

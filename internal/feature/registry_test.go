@@ -70,7 +70,7 @@ func TestRegistryNamesTheNearest(t *testing.T) {
 		{service, fault.NotDefined, `no feature service "training" is defined; did you mean "training_v1"?`},
 		{feature, fault.NotDefined, `feature view "weather" has no feature "winds"; did you mean "wind"?`},
 		{nothing, fault.NotDefined, `feature view "weather" has no feature "zzz"; there are: gust, rain, wind`},
-		{form, fault.Invalid, `"weather" is not of the form view:feature (or view:* for all of a view)`},
+		{form, fault.Invalid, `features: "weather" is not of the form view:feature (or view:* for all of a view)`},
 	} {
 		if c.err == nil || c.err.Error() != c.want || fault.KindOf(c.err) != c.kind {
 			t.Errorf("got %v: %v\nwant %v: %s", fault.KindOf(c.err), c.err, c.kind, c.want)

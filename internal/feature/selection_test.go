@@ -88,7 +88,7 @@ func TestSelectErrors(t *testing.T) {
 		"neither":                  {SelectionQuery{}, fault.Invalid, "features: nothing is asked for: name a feature_service, or features as view:feature"},
 		"unknown service":          {SelectionQuery{Service: "online"}, fault.NotDefined, `no feature service "online" is defined; did you mean "online_v1"?`},
 		"unknown view":             {SelectionQuery{Features: []string{"weather:wind", "wetter:wind"}}, fault.NotDefined, `no feature view "wetter" is defined; did you mean "weather"?`},
-		"not of the form":          {SelectionQuery{Features: []string{"wind"}}, fault.Invalid, `"wind" is not of the form view:feature (or view:* for all of a view)`},
+		"not of the form":          {SelectionQuery{Features: []string{"wind"}}, fault.Invalid, `features: "wind" is not of the form view:feature (or view:* for all of a view)`},
 		"twice":                    {SelectionQuery{Features: []string{"weather:wind", "weather:*"}}, fault.Invalid, `features: "weather:wind" is named twice`},
 		"not online":               {SelectionQuery{Features: []string{"weather:gust"}, OnlineOnly: true}, fault.Precondition, `feature "weather:gust" is not online (online: false in its definition); it can be read with GetHistoricalFeatures only`},
 		"a service not all online": {SelectionQuery{Service: "training_v1", OnlineOnly: true}, fault.Precondition, `feature "weather:gust" is not online (online: false in its definition); it can be read with GetHistoricalFeatures only`},

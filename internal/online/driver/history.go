@@ -11,7 +11,7 @@ import (
 // been dropped. Its kind is fault.Precondition.
 func NotKept(r *Read, view string) error {
 	return fault.New(fault.Precondition,
-		"entity %s %q: what view %q held %s is not known, because older versions than the kept ones have been dropped; ask for a later moment, or raise history_versions and sync again",
+		"entity %s %q: what view %q held %s is not known, because older versions than the kept ones have been dropped; ask for a later moment, or use GetHistoricalFeatures; a larger history_versions keeps more from now on",
 		r.Entity.Name, r.Entity.Key, view, moment(r.AsOfMicros))
 }
 

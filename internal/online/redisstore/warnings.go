@@ -58,9 +58,9 @@ func errorText(err error) string {
 func judge(config map[string]string) []string {
 	var warnings []string
 	policy := config["maxmemory-policy"]
-	if limit := config["maxmemory"]; limit != "0" && limit != "" && policy != "noeviction" && policy != "volatile-ttl" {
+	if limit := config["maxmemory"]; limit != "0" && limit != "" && policy != "noeviction" {
 		warnings = append(warnings, fmt.Sprintf("Redis may drop features that are still fresh when its memory is full (maxmemory-policy is %s): "+
-			"set it to noeviction, which refuses writes instead, or to volatile-ttl.", policy))
+			"set it to noeviction, which refuses writes instead.", policy))
 	}
 	if config["appendonly"] == "no" {
 		loss := "everything"

@@ -86,7 +86,8 @@ type GetOnlineFeaturesRequest struct {
 	Features []string `protobuf:"bytes,2,rep,name=features,proto3" json:"features,omitempty"`
 	// The entities: one column an entity key, all of the same length; row i of the response is row i of these columns,
 	// duplicates and all. Every key of every entity that the features belong to is required. A row with a null key
-	// belongs to no entity: its features are NOT_FOUND.
+	// belongs to no entity: its features are NOT_FOUND. Further columns are passed through as they are; one that is named like a
+	// feature column of the answer is refused unless omit_entities is set.
 	Entities []*Column `protobuf:"bytes,3,rep,name=entities,proto3" json:"entities,omitempty"`
 	// Treats values older than this as EXPIRED. It can only tighten a view's ttl, never extend it. Default: the ttl.
 	MaxStaleness *durationpb.Duration `protobuf:"bytes,4,opt,name=max_staleness,json=maxStaleness,proto3" json:"max_staleness,omitempty"`
@@ -97,10 +98,11 @@ type GetOnlineFeaturesRequest struct {
 	// Names feature columns by feature only ("wind_speed"), which is refused where two columns would share a name.
 	// Default: false, so that they are named "weather:wind_speed".
 	ShortNames bool `protobuf:"varint,7,opt,name=short_names,json=shortNames,proto3" json:"short_names,omitempty"`
-	// Returns the values of expired rows too, with the status EXPIRED. Default: false, so that an expired row has no values.
+	// Returns the values of expired rows too, with the status EXPIRED; a null of such a row stays NULL. Default: false, so that an expired row has no values.
 	IncludeExpired bool `protobuf:"varint,8,opt,name=include_expired,json=includeExpired,proto3" json:"include_expired,omitempty"`
 	// Answers with what could be read where a part of the online store cannot be reached: the values of the other rows are
-	// UNAVAILABLE, and ViewMetadata.fault says why. Default: false, so that the call fails with UNAVAILABLE.
+	// UNAVAILABLE, and ViewMetadata.fault says why. A stored row that is damaged, or whose text is not UTF-8, is UNAVAILABLE by itself. The call
+	// still fails where nothing at all could be read. Default: false, so that the call fails.
 	AllowPartial bool `protobuf:"varint,9,opt,name=allow_partial,json=allowPartial,proto3" json:"allow_partial,omitempty"`
 	// Asks for the features as they were at this instant: microseconds since the Unix epoch, UTC, not later than the server's clock. For each
 	// entity it is the newest row with event time ≤ as_of_micros, and freshness is decided by it. Every view of the request must have layout
