@@ -111,24 +111,39 @@ func TestDeadlineAndCancel(t *testing.T) {
 		<-ctx.Done()
 		return fault.New(fault.Unavailable, "read: %w", ctx.Err())
 	})
-	// A store that does not answer is given up a little earlier than the caller gives up, so that the caller is told what to do.
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-	defer cancel()
-	if _, err := readPrice(ctx, env); status.Code(err) != codes.Unavailable {
-		t.Errorf("got %v", err)
-	} else {
-		retry := slices.ContainsFunc(status.Convert(err).Details(), func(d any) bool {
-			_, ok := d.(*errdetails.RetryInfo)
-			return ok
-		})
-		if !retry {
-			t.Errorf("without RetryInfo: %v", err)
-		}
-	}
-	ctx, cancel = context.WithTimeout(t.Context(), time.Nanosecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if _, err := readPrice(ctx, env); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestFrozenStoreLeavesTimeToSaySo: Redis is given up a little before the caller gives up, so that the caller is told what happened and what to do.
+func TestFrozenStoreLeavesTimeToSaySo(t *testing.T) {
+	redisServer := testenv.Redis(t)
+	store, err := redisstore.Open(redisstore.Options{URL: redisServer.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := servertest.Start(t, servertest.Config{Definitions: twoViews, Online: store})
+	ask := func(d time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), d)
+		defer cancel()
+		_, err := env.Client.Online(ctx, &twofoldv1.GetOnlineFeaturesRequest{Features: []string{"pushed:x"}, Entities: []*twofoldv1.Column{client.Strings("item_id", "a")}})
+		return err
+	}
+	if err := ask(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	redisServer.Freeze(t)
+	defer redisServer.Thaw(t)
+	err = ask(2 * time.Second) // 100 ms are kept back
+	retry := slices.ContainsFunc(status.Convert(err).Details(), func(d any) bool {
+		_, ok := d.(*errdetails.RetryInfo)
+		return ok
+	})
+	if status.Code(err) != codes.Unavailable || !retry {
+		t.Errorf("got %v, RetryInfo %v", err, retry)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/mem"
@@ -61,9 +60,7 @@ func (s *Server) answerOnline(ctx context.Context, req *twofoldv1.GetOnlineFeatu
 	if options.Unknown, err = c.unsynced.faults(ctx, selection, options); err != nil {
 		return nil, err
 	}
-	reading, cancel := withMargin(ctx)
-	defer cancel()
-	result, err := s.readOnline(reading, c, selection, keys, options)
+	result, err := s.readOnline(ctx, c, selection, keys, options)
 	if err != nil {
 		return nil, err
 	}
@@ -73,19 +70,6 @@ func (s *Server) answerOnline(ctx context.Context, req *twofoldv1.GetOnlineFeatu
 	answer, err := s.encodeOnline(ctx, req, selection, result, options.AsOf)
 	result.Release()
 	return answer, err
-}
-
-// maxMargin is the most time that is kept back of a request's deadline.
-const maxMargin = 100 * time.Millisecond
-
-// withMargin ends ctx somewhat before its deadline, by a tenth of the time that is left: a store that does not answer then still leaves time to
-// say so, with all that the caller should know, before the caller stops listening.
-func withMargin(ctx context.Context) (context.Context, context.CancelFunc) {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return ctx, func() {}
-	}
-	return context.WithDeadline(ctx, deadline.Add(-min(time.Until(deadline)/10, maxMargin)))
 }
 
 // readOptions reads the clock, once a request, and what the request says of time and of partial answers.

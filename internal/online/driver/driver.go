@@ -88,7 +88,8 @@ const (
 
 // Driver is one online store. Its methods may be called by many goroutines at once.
 //
-// Every method returns when ctx is done, even if the store does not answer; the error then wraps ctx.Err(). An error
+// Every method returns when ctx is done, even if the store does not answer; the error then wraps ctx.Err(). It may give up somewhat before ctx's
+// deadline, with an error that wraps context.DeadlineExceeded, so that its caller can still say so. An error
 // whose fault.Kind is Unavailable says that the store could not be reached or did not answer; Precondition, that it refuses (wrong password,
 // out of memory, read-only); every other kind is a bug or a damaged store.
 type Driver interface {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -19,12 +20,29 @@ func (s *Store) fail(ctx context.Context, what string, err error) error {
 	if f, ok := errors.AsType[*fault.Error](err); ok {
 		return fault.New(f.Kind, "%s %s: %w", what, s.target, err)
 	}
+	if deadline, ok := ctx.Deadline(); ok && isTimeout(err) && time.Until(deadline) <= maxMargin {
+		return fault.New(fault.Unavailable, "%s %s: it did not answer in time: %w", what, s.target, context.DeadlineExceeded)
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		// Not the caller's deadline, so it is not to be found as one.
 		return fault.New(fault.Unavailable, "%s %s: it did not answer within %v", what, s.target, s.o.Timeout)
 	}
 	kind, hint := classify(err)
 	return fault.New(kind, "%s %s: %w%s", what, s.target, refused(err), hint)
+}
+
+// maxMargin is the most time that is kept back of a caller's deadline.
+const maxMargin = 100 * time.Millisecond
+
+// patience is how long to wait for the server: Options.Timeout, and somewhat less than the caller has, by a tenth, so that the caller can still be
+// told that it did not answer, and what to do, before the caller stops listening.
+func (s *Store) patience(ctx context.Context) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return s.o.Timeout
+	}
+	left := time.Until(deadline)
+	return min(s.o.Timeout, left-min(left/10, maxMargin))
 }
 
 // RefusedError is an answer of the server by which it refuses whatever is asked, or all that is written: a wrong password, missing rights, no

@@ -23,11 +23,11 @@ const (
 	smallCommands = 16
 	// callReads is the most reads of one call; more are divided into several.
 	callReads = 1024
-	// lanesEach is how many round trips of small calls, and how many of large ones, may be under way at once. Fewer carry more calls each,
-	// which takes less work of both sides; more let a call wait for less.
-	lanesEach = 2
+	// smallLanes and largeLanes are how many round trips may be under way at once. Fewer carry more calls each, which takes less work of both
+	// sides and matters most for small ones; more keep Redis busy while answers are read. Together they are the client's connections for pipelines.
+	smallLanes, largeLanes = 2, 8
 	// laneCommands is the most commands that calls put together into one round trip; one call may bring more.
-	laneCommands = 256
+	laneCommands = 128
 	// laneQueue is the most calls of a size that wait for a round trip.
 	laneQueue = 8192
 	// leastExchange is how long a round trip may take at least, whoever waits for it: a connection is given up after it, and a caller in
@@ -54,8 +54,10 @@ type lanes struct {
 func newLanes(s *Store) *lanes {
 	l := &lanes{store: s, small: make(chan *readCall, laneQueue), large: make(chan *readCall, laneQueue), stopped: make(chan struct{})}
 	l.perRow.Store(128)
-	for range lanesEach {
+	for range smallLanes {
 		l.running.Go(func() { l.run(l.small) })
+	}
+	for range largeLanes {
 		l.running.Go(func() { l.run(l.large) })
 	}
 	return l
@@ -160,7 +162,7 @@ func (l *lanes) receive(ctx context.Context, rows [][]byte, c *readCall, reads [
 // wait returns when the call was answered, ctx is done, or the store's timeout is over. After an error the call is not used again.
 func (l *lanes) wait(ctx context.Context, c *readCall) error {
 	timeout := timers.Get().(*time.Timer)
-	timeout.Reset(l.store.o.Timeout)
+	timeout.Reset(l.store.patience(ctx))
 	defer func() {
 		timeout.Stop()
 		timers.Put(timeout)

@@ -182,7 +182,7 @@ func do[T any](ctx context.Context, s *Store, what string, f func(context.Contex
 	if ctx.Err() != nil {
 		return none, s.fail(ctx, what, ctx.Err())
 	}
-	limited, cancel := context.WithTimeout(ctx, s.o.Timeout)
+	limited, cancel := context.WithTimeout(ctx, s.patience(ctx))
 	type answer struct {
 		value T
 		err   error
