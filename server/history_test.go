@@ -54,7 +54,7 @@ func (p past) scored(name string, users, hoursAgo, xs []any) {
 	p.t.Helper()
 	times := make([]any, len(hoursAgo))
 	for i, hours := range hoursAgo {
-		times[i] = ago(time.Duration(hours.(int)) * time.Hour)
+		times[i] = now.UnixMicro() - int64(hours.(int))*time.Hour.Microseconds()
 	}
 	new(servertest.Table).Add("user_id", feature.Int64, users...).Add("at", feature.Timestamp, times...).Add("written", feature.Timestamp, times...).
 		Add("x", feature.Int64, xs...).WriteParquet(p.t, filepath.Join(p.dir, "score", name))

@@ -128,14 +128,6 @@ func (v *worldView) pickFeatures(r *rand.Rand) []string {
 	return sample(r, names, 1+r.IntN(len(names)))
 }
 
-func (v *worldView) feature(name string) (worldFeature, bool) {
-	at := slices.IndexFunc(v.features, func(f worldFeature) bool { return f.name == name })
-	if at < 0 {
-		return worldFeature{}, false
-	}
-	return v.features[at], true
-}
-
 func (w *world) view(name string) *worldView {
 	return w.views[slices.IndexFunc(w.views, func(v *worldView) bool { return v.name == name })]
 }

@@ -252,7 +252,7 @@ func (o *oracle) ask(ctx context.Context, r *rand.Rand, call onlineCall) string 
 	before := o.clock.micros.Load()
 	resp, err := call(ctx, a.req)
 	after := o.clock.micros.Load()
-	problem := ""
+	var problem string
 	switch {
 	case a.refused:
 		problem = wrongError(err, codes.InvalidArgument, "short_names")

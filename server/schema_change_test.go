@@ -29,8 +29,9 @@ func generation(features string) string {
 	var list []string
 	for _, f := range strings.Split(features, ", ") {
 		name, kind, _ := strings.Cut(f, " ")
+		kind, offline, _ := strings.Cut(kind, " ")
 		online := ""
-		if kind, online, _ = strings.Cut(kind, " "); online != "" {
+		if offline != "" {
 			online = ", online: false"
 		}
 		list = append(list, fmt.Sprintf("{name: %s, type: %s%s}", name, kind, online))

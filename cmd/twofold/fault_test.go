@@ -42,7 +42,7 @@ func aircraft(ctx context.Context, c twofoldv1.FeatureServiceClient) (string, er
 // awaitModel asks until the error, nil for the right answer, is as wanted. No answer may ever be wrong.
 func awaitModel(t *testing.T, c twofoldv1.FeatureServiceClient, ok func(error) bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; <-time.After(5 * time.Millisecond) {
 		got, err := aircraft(t.Context(), c)
 		if err == nil {
 			require.Equal(t, "757-222", got)

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -214,8 +215,10 @@ func TestReloadOfPublished(t *testing.T) {
 	renamed := strings.ReplaceAll(strings.ReplaceAll(more, "name: aircraft\n    entity", "name: airframe\n    entity"), "aircraft:model", "airframe:model")
 	twofold(t, env, "apply", "--allow-breaking", writeFile(t, "f.yaml", renamed)).ok(t)
 	syncer.wait(t, `"msg":"synced","feature_view":"airframe"`)
-	code, body = fetch(t, syncer.http, "/readyz")
-	require.Equal(t, http.StatusOK, code, body)
+	require.Eventually(t, func() bool { // the log tells it first
+		code, _ := fetch(t, syncer.http, "/readyz")
+		return code == http.StatusOK
+	}, time.Minute, 10*time.Millisecond)
 	_, metrics := fetch(t, syncer.http, "/metrics")
 	require.Contains(t, metrics, `twofold_sync_last_success_timestamp_seconds{feature_view="airframe"}`)
 	require.NotContains(t, metrics, `twofold_sync_last_success_timestamp_seconds{feature_view="aircraft"}`)

@@ -22,7 +22,7 @@ func TestRedisLoading(t *testing.T) {
 	if err := c.Get(t.Context(), "a").Err(); err == nil || !strings.HasPrefix(err.Error(), "LOADING ") {
 		t.Errorf("while it loads: %v", err)
 	}
-	for begun := time.Now(); c.Get(t.Context(), "a").Val() != "1"; time.Sleep(5 * time.Millisecond) {
+	for begun := time.Now(); c.Get(t.Context(), "a").Val() != "1"; <-time.After(5 * time.Millisecond) {
 		if time.Since(begun) > redisStartTimeout {
 			t.Fatal("it does not end loading")
 		}

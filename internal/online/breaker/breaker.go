@@ -23,6 +23,7 @@
 package breaker
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -97,7 +98,7 @@ func (b *Breaker) Gate(name string) *Gate {
 		Interval: window, BucketPeriod: window / 10, Timeout: b.o.ProbeInterval,
 		ReadyToTrip: g.trips, OnStateChange: g.changed,
 		IsSuccessful: func(err error) bool { return err == nil },
-		IsExcluded:   func(err error) bool { return err == errDoesNotCount },
+		IsExcluded:   func(err error) bool { return errors.Is(err, errDoesNotCount) },
 	})
 	return g
 }

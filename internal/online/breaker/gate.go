@@ -95,9 +95,9 @@ func (g *Gate) enter() (pass, error) {
 // leave tells the circuit what became of the call.
 func (p pass) leave(ctx context.Context, err error) {
 	outcome, g := p.outcome(ctx, err), p.gate
-	switch outcome {
-	case errDoesNotCount:
-	case nil:
+	switch {
+	case errors.Is(outcome, errDoesNotCount):
+	case outcome == nil:
 		if g.inRow.Load() != 0 {
 			g.inRow.Store(0)
 		}
