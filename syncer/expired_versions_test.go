@@ -54,7 +54,7 @@ func TestExpiredVersions(t *testing.T) {
 		t.Helper()
 		reports, err := env.Syncer.RunOnce(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, int64(reports[0].Versions), int64(d.rows.Swap(0)))
+		require.Equal(t, reports[0].Versions, d.rows.Swap(0))
 		return reports[0]
 	}
 	r := run()
