@@ -55,7 +55,6 @@ func (r *scratch) fill(p *Plan, keys []*feature.Column, rows int, history int64)
 		if rows > 1 {
 			r.seen.reset(rows)
 		}
-		begin := len(r.reads)
 		for row := range rows {
 			start := len(r.arena)
 			var ok bool
@@ -66,7 +65,7 @@ func (r *scratch) fill(p *Plan, keys []*feature.Column, rows int, history int64)
 			}
 			key := r.arena[start:len(r.arena):len(r.arena)]
 			if rows > 1 {
-				if at := r.seen.add(key, r.reads, begin); at >= 0 {
+				if at := r.seen.add(key, r.reads); at >= 0 {
 					r.arena = r.arena[:start]
 					r.readOf = append(r.readOf, at)
 					continue
@@ -106,7 +105,7 @@ func (s *keySet) reset(n int) {
 }
 
 // add returns the index of the read of that key; where there is none, it takes note that it will be the next of reads, and returns −1.
-func (s *keySet) add(key []byte, reads []driver.Read, begin int) int32 {
+func (s *keySet) add(key []byte, reads []driver.Read) int32 {
 	mask := uint64(len(s.table) - 1)
 	for place := maphash.Bytes(keySeed, key) & mask; ; place = (place + 1) & mask {
 		at := int(s.table[place]) - 1
@@ -114,7 +113,7 @@ func (s *keySet) add(key []byte, reads []driver.Read, begin int) int32 {
 			s.table[place] = int32(len(reads)) + 1
 			return -1
 		}
-		if at >= begin && string(reads[at].Entity.Key) == string(key) {
+		if string(reads[at].Entity.Key) == string(key) {
 			return int32(at)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/twofold-ml/twofold/internal/feature"
 )
 
-// Batch collects rows of one view and appends them column by column, which is several times as fast as Projection.Append row by row:
+// Batch collects rows of one view and appends them column by column, which is about twice as fast as Projection.Append row by row:
 // what a column's type asks for is decided once a column and not once a value. It takes the rows as nearly all are; for those that Add does not take,
 // and where AppendTo fails, there is Projection.Append, which also says what is wrong. A Batch may be used again after Reset.
 type Batch struct {

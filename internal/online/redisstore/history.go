@@ -4,7 +4,6 @@ import (
 	"context"
 	_ "embed"
 	"encoding/binary"
-	"errors"
 	"math"
 	"strconv"
 	"unsafe"
@@ -59,7 +58,7 @@ func memberOf(event feature.EventTime, row []byte) []byte {
 	return append(dst, row...)
 }
 
-// splitMember is the reverse of appendMember. It reports whether the member has its event time in front.
+// splitMember is the reverse of memberOf. It reports whether the member has its event time in front.
 func splitMember(member []byte) (event feature.EventTime, wide bool, row []byte, err error) {
 	if len(member) > 0 && member[0] != 0 {
 		return 0, false, member, nil
@@ -129,47 +128,6 @@ func (a historyAnswers) appendRows(rows [][]byte, r *driver.Read, pipeErr error)
 		rows = append(rows, row)
 	}
 	return rows, nil
-}
-
-// readWithHistory reads versions and other rows in one pipeline.
-func (s *Store) readWithHistory(ctx context.Context, reads []driver.Read) ([][]byte, error) {
-	read, err := do(ctx, s, "read from", func(ctx context.Context) (rowsRead, error) {
-		pipe := s.client.Pipeline()
-		latest := make([]*redis.SliceCmd, len(reads))
-		histories := make([]historyAnswers, len(reads))
-		for i := range reads {
-			if r := &reads[i]; r.History {
-				histories[i] = s.historyCommands(ctx, pipe, r)
-			} else {
-				latest[i] = pipe.HMGet(ctx, s.entityKey(r.Entity), r.Views...)
-			}
-		}
-		_, pipeErr := pipe.Exec(ctx)
-		read := rowsRead{errs: make([]error, len(reads))}
-		for i := range reads {
-			if r := &reads[i]; r.History {
-				read.rows, read.errs[i] = histories[i].appendRows(read.rows, r, pipeErr)
-			} else {
-				read.rows, read.errs[i] = appendValues(read.rows, latest[i], len(r.Views), pipeErr)
-			}
-		}
-		return read, nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	for i, err := range read.errs {
-		if err != nil {
-			read.errs[i] = s.fail(ctx, "read from", err)
-		}
-	}
-	if err := driver.Partly(read.errs); err != nil {
-		if _, ok := errors.AsType[*driver.PartialError](err); !ok {
-			return nil, err
-		}
-		return read.rows, err
-	}
-	return read.rows, nil
 }
 
 // newestAsOf returns the row of the first member, the newest, that is not later than the moment of the read.

@@ -12,17 +12,15 @@ import (
 	"github.com/twofold-ml/twofold/internal/online/driver"
 )
 
-// Read implements driver.Driver with one pipeline of HMGET. On one server it shares the pipeline with the reads of other callers that
-// come while earlier ones are under way, and takes the rows out of the answer's bytes as they are; whatever is out of the
-// ordinary there is asked again in a pipeline of its own, where the client follows redirections, tries again and tells errors apart.
+// Read implements driver.Driver with one pipeline: an HMGET an entity, and a ZREVRANGEBYSCORE for each view that keeps versions. On one server
+// HMGETs share the pipeline with the reads of other callers that come while earlier ones are under way, and rows are taken out of the answer's bytes as
+// they are; whatever is out of the ordinary there is asked again in a pipeline of its own, where the client follows redirections, tries
+// again and tells errors apart.
 func (s *Store) Read(ctx context.Context, reads []driver.Read) ([][]byte, error) {
 	if len(reads) == 0 {
 		return nil, s.doneErr(ctx)
 	}
-	if slices.ContainsFunc(reads, func(r driver.Read) bool { return r.History }) {
-		return s.readWithHistory(ctx, reads)
-	}
-	if s.lanes != nil {
+	if s.lanes != nil && !slices.ContainsFunc(reads, func(r driver.Read) bool { return r.History }) {
 		rows, err := s.lanes.read(ctx, reads)
 		if !errors.Is(err, errAskAgain) {
 			return rows, err
@@ -39,7 +37,7 @@ func (s *Store) doneErr(ctx context.Context) error {
 	return nil
 }
 
-// rowsRead is what was read, and why some reads failed: nil, or one element a read.
+// rowsRead is what was read, and why some reads failed: an element a read, nil where it did not.
 type rowsRead struct {
 	rows [][]byte
 	errs []error
@@ -47,48 +45,46 @@ type rowsRead struct {
 
 // readAlone reads in a pipeline of the call's own.
 func (s *Store) readAlone(ctx context.Context, reads []driver.Read) ([][]byte, error) {
-	read, err := do(ctx, s, "read from", func(ctx context.Context) (rowsRead, error) { return s.pipelined(ctx, reads) })
+	read, err := do(ctx, s, "read from", func(ctx context.Context) (rowsRead, error) { return s.pipelined(ctx, reads), nil })
 	if err != nil {
 		return nil, err
-	}
-	if read.errs == nil {
-		return read.rows, nil
 	}
 	for i, err := range read.errs {
 		if err != nil {
 			read.errs[i] = s.fail(ctx, "read from", err)
 		}
 	}
-	return read.rows, &driver.PartialError{Errs: read.errs}
+	err = driver.Partly(read.errs)
+	if _, ok := errors.AsType[*driver.PartialError](err); err != nil && !ok {
+		return nil, err
+	}
+	return read.rows, err
 }
 
-// pipelined sends one pipeline. Its error is that all reads failed.
-func (s *Store) pipelined(ctx context.Context, reads []driver.Read) (rowsRead, error) {
+// pipelined sends one pipeline.
+func (s *Store) pipelined(ctx context.Context, reads []driver.Read) rowsRead {
 	pipe := s.client.Pipeline()
-	answers := make([]*redis.SliceCmd, len(reads))
+	latest, histories := make([]*redis.SliceCmd, len(reads)), make([]historyAnswers, len(reads))
 	views := 0
-	for i, r := range reads {
-		answers[i] = pipe.HMGet(ctx, s.entityKey(r.Entity), r.Views...)
+	for i := range reads {
+		r := &reads[i]
+		if r.History {
+			histories[i] = s.historyCommands(ctx, pipe, r)
+		} else {
+			latest[i] = pipe.HMGet(ctx, s.entityKey(r.Entity), r.Views...)
+		}
 		views += len(r.Views)
 	}
 	_, pipeErr := pipe.Exec(ctx)
-	read := rowsRead{rows: make([][]byte, 0, views)}
-	failed := 0
-	for i, answer := range answers {
-		rows, err := appendValues(read.rows, answer, len(reads[i].Views), pipeErr)
-		if err != nil {
-			if read.errs == nil {
-				read.errs = make([]error, len(reads))
-			}
-			read.errs[i] = err
-			failed++
+	read := rowsRead{rows: make([][]byte, 0, views), errs: make([]error, len(reads))}
+	for i := range reads {
+		if r := &reads[i]; r.History {
+			read.rows, read.errs[i] = histories[i].appendRows(read.rows, r, pipeErr)
+		} else {
+			read.rows, read.errs[i] = appendValues(read.rows, latest[i], len(r.Views), pipeErr)
 		}
-		read.rows = rows
 	}
-	if failed == len(reads) {
-		return rowsRead{}, read.errs[0]
-	}
-	return read, nil
+	return read
 }
 
 // appendValues appends the views' rows of one answer; nil ones where it has an error.
