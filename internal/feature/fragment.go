@@ -7,9 +7,10 @@ import "context"
 type Fragment interface {
 	// NumRows is the number of rows, null keys included.
 	NumRows() int64
-	// Keys streams the keys and times of all rows in row order, in batches of bounded size. A batch is valid only until
-	// yield returns; an error of yield ends the stream and is returned.
-	Keys(ctx context.Context, yield func(KeyBatch) error) error
+	// Keys streams the keys and times of the rows in row order, in batches of bounded size that do not overlap. It may leave out rows that have
+	// no event time in the range; the others all come, and rows outside the range may come too. A batch is valid only until yield returns;
+	// an error of yield ends the stream and is returned.
+	Keys(ctx context.Context, within TimeRange, yield func(KeyBatch) error) error
 	// Gather appends, to dst[i], feature columns[i] (an index in View.Features) of the given rows: their
 	// positions in the fragment, ascending and distinct. Nothing else is appended, whatever the error.
 	Gather(ctx context.Context, rows []int64, columns []int, dst []*Column) error

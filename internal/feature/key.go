@@ -50,6 +50,8 @@ func (c *Column) keyBytes(scratch []byte, row int) []byte {
 // KeyBatch is some rows of a source, in row order: who they are about and when. It is what the join and the syncer
 // stream; feature values are fetched later, for the rows that win.
 type KeyBatch struct {
+	// First is the position in the fragment of the first row, from 0; the others follow it without a gap.
+	First int64
 	// Keys has one column a key of the entity, in that order.
 	Keys []*Column
 	// EventTimes is a TIMESTAMP column.

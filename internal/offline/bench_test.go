@@ -30,7 +30,7 @@ func BenchmarkKeys(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		rows := 0
-		require.NoError(b, fragments[0].Keys(b.Context(), func(k feature.KeyBatch) error { rows += k.Len(); return nil }))
+		require.NoError(b, fragments[0].Keys(b.Context(), feature.AllTime(), func(k feature.KeyBatch) error { rows += k.Len(); return nil }))
 		require.EqualValues(b, fragments[0].NumRows(), rows)
 	}
 	b.ReportMetric(float64(fragments[0].NumRows())*float64(b.N)/b.Elapsed().Seconds(), "rows/s")

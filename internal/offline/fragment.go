@@ -27,7 +27,7 @@ func (f *Fragment) NumRows() int64 { return f.source.footer.groups[f.group].rows
 
 // Keys streams the keys and times of all rows in row order, at most 8,192 at once. A batch is valid only until yield
 // returns; an error of yield ends the stream and is returned as it is.
-func (f *Fragment) Keys(ctx context.Context, yield func(feature.KeyBatch) error) error {
+func (f *Fragment) Keys(ctx context.Context, within feature.TimeRange, yield func(feature.KeyBatch) error) error {
 	bindings := f.bindings[:f.table.keyColumns()]
 	g, err := f.source.openGroup(ctx, f.group, bindings)
 	if err != nil {
@@ -56,6 +56,7 @@ func (f *Fragment) Keys(ctx context.Context, yield func(feature.KeyBatch) error)
 		if err := yield(batch); err != nil {
 			return err
 		}
+		batch.First += int64(n)
 		left -= int64(n)
 	}
 	if err := g.finish(); err != nil {

@@ -132,7 +132,7 @@ func readTable(ctx context.Context, table *Table, within feature.TimeRange) (his
 	}
 	for _, f := range fragments {
 		h.files = append(h.files, f.File().URL)
-		err := f.Keys(ctx, func(b feature.KeyBatch) error {
+		err := f.Keys(ctx, within, func(b feature.KeyBatch) error {
 			for i := range b.Len() {
 				for k, key := range b.Keys {
 					h.columns[k].AppendFrom(key, i)

@@ -146,7 +146,7 @@ func TestRowsAndPruning(t *testing.T) {
 		require.Error(t, fragments[1].Gather(t.Context(), []int64{1, 1}, []int{0}, []*feature.Column{x}))
 		require.Error(t, fragments[1].Gather(t.Context(), []int64{2}, []int{0}, []*feature.Column{x}))
 		stop := errors.New("stop")
-		require.Equal(t, stop, fragments[0].Keys(t.Context(), func(feature.KeyBatch) error { return stop }))
+		require.Equal(t, stop, fragments[0].Keys(t.Context(), feature.AllTime(), func(feature.KeyBatch) error { return stop }))
 	})
 }
 
@@ -363,7 +363,7 @@ func TestFileReplacedAfterListing(t *testing.T) {
 		fragments, _, err := table.Fragments(t.Context(), feature.AllTime())
 		require.NoError(t, err)
 		p.put(t, "t/1.parquet", simple(t, 1, 2, 4, 5, 6, 7, 8))
-		err = fragments[0].Keys(t.Context(), func(feature.KeyBatch) error { return nil })
+		err = fragments[0].Keys(t.Context(), feature.AllTime(), func(feature.KeyBatch) error { return nil })
 		require.ErrorContains(t, err, "was replaced")
 		require.ErrorContains(t, err, p.url+"/t/1.parquet")
 		require.Equal(t, fault.Unavailable, fault.KindOf(err))
@@ -389,7 +389,7 @@ func TestLocalFileReplacedByOneOfTheSameSize(t *testing.T) {
 	fragments, _, err := table.Fragments(t.Context(), feature.AllTime())
 	require.NoError(t, err)
 	put(second, at.Add(time.Millisecond))
-	err = fragments[0].Keys(t.Context(), func(feature.KeyBatch) error { return nil })
+	err = fragments[0].Keys(t.Context(), feature.AllTime(), func(feature.KeyBatch) error { return nil })
 	require.ErrorContains(t, err, "was replaced")
 	require.Equal(t, fault.Unavailable, fault.KindOf(err))
 	// Row 3 lies outside of the statistics of the file that was.
@@ -404,7 +404,7 @@ func TestLocalFileRemovedAfterListing(t *testing.T) {
 	fragments, _, err := p.store.Table(view("1.parquet", feature.Int64, xFeature)).Fragments(t.Context(), feature.AllTime())
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(filepath.Join(strings.TrimPrefix(p.url, "file://"), "1.parquet")))
-	err = fragments[0].Keys(t.Context(), func(feature.KeyBatch) error { return nil })
+	err = fragments[0].Keys(t.Context(), feature.AllTime(), func(feature.KeyBatch) error { return nil })
 	require.Equal(t, fault.Unavailable, fault.KindOf(err))
 }
 

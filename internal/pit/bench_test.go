@@ -15,11 +15,11 @@ type benchFragment struct{ *table }
 
 func (f benchFragment) NumRows() int64 { return int64(f.rows()) }
 
-func (f benchFragment) Keys(_ context.Context, yield func(feature.KeyBatch) error) error {
+func (f benchFragment) Keys(_ context.Context, _ feature.TimeRange, yield func(feature.KeyBatch) error) error {
 	const batch = 8192
 	for from := 0; from < f.rows(); from += batch {
 		to := min(f.rows(), from+batch)
-		b := feature.KeyBatch{EventTimes: section(f.events, from, to)}
+		b := feature.KeyBatch{First: int64(from), EventTimes: section(f.events, from, to)}
 		for _, key := range f.keys {
 			b.Keys = append(b.Keys, section(key, from, to))
 		}

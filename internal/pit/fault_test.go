@@ -25,7 +25,7 @@ func smallSource() (*feature.View, *memorySource) {
 			t.events.AppendInt64((f + id) % 3)
 			t.features[0].AppendInt64(10*f + id)
 		}
-		source.fragments = append(source.fragments, &memoryFragment{t, 2})
+		source.fragments = append(source.fragments, &memoryFragment{t, 2, true})
 	}
 	return view, source
 }
@@ -81,9 +81,9 @@ func (f *faultyFragment) NumRows() int64 {
 	return f.Fragment.NumRows()
 }
 
-func (f *faultyFragment) Keys(ctx context.Context, yield func(feature.KeyBatch) error) error {
+func (f *faultyFragment) Keys(ctx context.Context, within feature.TimeRange, yield func(feature.KeyBatch) error) error {
 	batch := 0
-	return f.Fragment.Keys(ctx, func(b feature.KeyBatch) error {
+	return f.Fragment.Keys(ctx, within, func(b feature.KeyBatch) error {
 		if f.source.inKeys != nil {
 			if err := f.source.inKeys(ctx, batch); err != nil {
 				return err
@@ -142,8 +142,12 @@ func sourceFaults() map[string]struct {
 		"panic in Gather":    {faultySource{inGather: panics}, fault.Internal, "panic: oh no"},
 		"more rows than announced": {
 			faultySource{inNumRows: func() int64 { return 3 }}, fault.Corrupt, "fragment 1 has more than the 3 rows that it says it has"},
-		"fewer rows than announced": {
-			faultySource{inNumRows: func() int64 { return 5 }}, fault.Corrupt, "fragment 1 has 4 rows and says that it has 5"},
+		"rows past the end": {
+			faultySource{alter: func(b *feature.KeyBatch) { b.First = 1 << 62 }}, fault.Corrupt, "fragment 1 has more than the 4 rows that it says it has"},
+		"the same rows twice": {
+			faultySource{alter: func(b *feature.KeyBatch) { b.First = 0 }}, fault.Internal, "fragment 1 gives row 0 after row 1"},
+		"rows before the first": {
+			faultySource{alter: func(b *feature.KeyBatch) { b.First = -1 }}, fault.Internal, "fragment 1 gives row -1 after row -1"},
 		"negative rows": {faultySource{inNumRows: func() int64 { return -1 }}, fault.Corrupt, "fragment 1 says that it has -1 rows"},
 		"a key column too many": {
 			faultySource{alter: func(b *feature.KeyBatch) { b.Keys = append(b.Keys, b.Keys[0]) }}, fault.Internal, "2 key columns"},

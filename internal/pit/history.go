@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
@@ -17,7 +18,9 @@ type history struct {
 	fragments []Fragment
 	// Fragment i has the positions from starts[i] to starts[i+1].
 	starts []int64
-	pruned int64
+	within feature.TimeRange
+	// pruned counts the rows of fragments that were left out, and of parts of fragments.
+	pruned atomic.Int64
 }
 
 func openHistory(ctx context.Context, view *feature.View, source Source, within feature.TimeRange) (*history, error) {
@@ -25,7 +28,8 @@ func openHistory(ctx context.Context, view *feature.View, source Source, within 
 	if err != nil {
 		return nil, err
 	}
-	h := &history{view: view, fragments: fragments, pruned: pruned}
+	h := &history{view: view, fragments: fragments, within: within}
+	h.pruned.Store(pruned)
 	h.starts = make([]int64, 1, len(h.fragments)+1)
 	for i, f := range h.fragments {
 		start, rows := h.starts[i], f.NumRows()
@@ -57,31 +61,35 @@ func (h *history) scan(ctx context.Context, p *pool, visit visitor) error {
 	})
 }
 
+// scanFragment visits the rows of a fragment that may have an event time in the range, and counts the others as pruned.
 func (h *history) scanFragment(ctx context.Context, i int, s *scratch, visit visitor) error {
-	position, end := h.starts[i], h.starts[i+1]
-	if position == end {
+	rows := h.starts[i+1] - h.starts[i]
+	if rows == 0 {
 		return nil
 	}
-	err := h.fragments[i].Keys(ctx, func(batch feature.KeyBatch) error {
+	var next, read int64 // the least row that may come next, and how many have come
+	err := h.fragments[i].Keys(ctx, h.within, func(batch feature.KeyBatch) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		if err := h.check(batch); err != nil {
 			return err
 		}
-		if int64(batch.Len()) > end-position {
-			return fault.New(fault.Corrupt, "fragment %d has more than the %d rows that it says it has", i, end-h.starts[i])
+		n := int64(batch.Len())
+		if batch.First < next {
+			return fault.New(fault.Internal, "fragment %d gives row %d after row %d", i, batch.First, next-1)
 		}
-		first := position
-		position += int64(batch.Len())
-		return visit(s, first, batch)
+		if batch.First > rows || n > rows-batch.First {
+			return fault.New(fault.Corrupt, "fragment %d has more than the %d rows that it says it has", i, rows)
+		}
+		next = batch.First + n
+		read += n
+		return visit(s, h.starts[i]+batch.First, batch)
 	})
 	if err != nil {
 		return err
 	}
-	if position != end {
-		return fault.New(fault.Corrupt, "fragment %d has %d rows and says that it has %d", i, position-h.starts[i], end-h.starts[i])
-	}
+	h.pruned.Add(rows - read)
 	return nil
 }
 

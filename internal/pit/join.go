@@ -38,7 +38,7 @@ type Options struct {
 type Stats struct {
 	// RowsRead is the number of feature rows whose keys were read.
 	RowsRead int64
-	// RowsPruned is the number of feature rows left unread, because their fragment cannot hold a match.
+	// RowsPruned is the number of feature rows left unread, because their fragment, or the part of it that they are in, cannot hold a match.
 	RowsPruned int64
 	// RowsNull is the number of rows read that can never match: a key, the event time or, with CreatedTimeCutoff, the created time is null.
 	RowsNull int64
@@ -175,7 +175,7 @@ func joinView(ctx context.Context, p *pool, x *index, v *ViewJoin, o Options) (j
 		return joinedView{}, err
 	}
 	joined := joinedView{slotOf: x.slotOf, winnerOf: g.winnerOf, events: g.events, columns: g.columns}
-	joined.stats = Stats{RowsRead: scan.rowsRead.Load(), RowsPruned: h.pruned, RowsNull: scan.rowsNull.Load(), Unmatched: joined.unmatched()}
+	joined.stats = Stats{RowsRead: scan.rowsRead.Load(), RowsPruned: h.pruned.Load(), RowsNull: scan.rowsNull.Load(), Unmatched: joined.unmatched()}
 	return joined, nil
 }
 

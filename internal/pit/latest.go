@@ -27,7 +27,7 @@ type LatestOptions struct {
 type LatestStats struct {
 	// RowsRead is the number of feature rows whose keys were read.
 	RowsRead int64
-	// RowsPruned is the number of feature rows left unread, because their fragment has no event time in the range.
+	// RowsPruned is the number of feature rows left unread, because their fragment, or the part of it that they are in, has no event time in the range.
 	RowsPruned int64
 	// RowsNull is the number of rows read that belong to no entity or no time: a key or the event time is null.
 	RowsNull int64
@@ -244,7 +244,7 @@ func newWinners(l *latestScan) *Winners {
 	}
 	w.refs, w.ends = byFragment(l.history, w.refs, l.position)
 	w.stats = LatestStats{
-		RowsRead: l.rowsRead.Load(), RowsPruned: l.history.pruned, RowsNull: l.rowsNull.Load(),
+		RowsRead: l.rowsRead.Load(), RowsPruned: l.history.pruned.Load(), RowsNull: l.rowsNull.Load(),
 		RowsFuture: l.rowsFuture.Load(), RowsOld: l.rowsOld.Load(), Winners: int64(len(w.refs)),
 	}
 	for i := range l.shards {

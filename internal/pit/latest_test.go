@@ -121,8 +121,8 @@ func checkLatestStats(t *testing.T, got pit.LatestStats, s *memorySource, view *
 	for _, f := range s.fragments {
 		want.RowsPruned += f.NumRows()
 	}
-	for _, f := range *s.opened.Load() {
-		_, part := oracleLatest(f.(*memoryFragment).table, o)
+	for _, t := range s.opened.Load().tables() {
+		_, part := oracleLatest(t, o)
 		want.RowsRead += part.RowsRead
 		want.RowsPruned -= part.RowsRead
 		want.RowsNull += part.RowsNull
@@ -146,7 +146,7 @@ func TestLatestManyEntities(t *testing.T) {
 	}
 	source := &memorySource{}
 	for from := 0; from < rows.rows(); from += 3000 {
-		source.fragments = append(source.fragments, &memoryFragment{rows.slice(from, from+3000), 700})
+		source.fragments = append(source.fragments, &memoryFragment{rows.slice(from, from+3000), 700, true})
 	}
 	o := pit.LatestOptions{AsOf: 25000, Workers: 4}
 	w, err := pit.Latest(t.Context(), view, source, o)

@@ -69,8 +69,26 @@ func (t *table) slice(from, to int) *table {
 // asked for is wide enough.
 type memorySource struct {
 	fragments []*memoryFragment
-	// opened is the fragments that the last call of Fragments gave.
-	opened atomic.Pointer[[]pit.Fragment]
+	// opened is what the last call of Fragments gave.
+	opened atomic.Pointer[openedSource]
+}
+
+type openedSource struct {
+	fragments []pit.Fragment
+	within    feature.TimeRange
+}
+
+// tables returns the batches that are read.
+func (o *openedSource) tables() (tables []*table) {
+	for _, f := range o.fragments {
+		f := f.(*memoryFragment)
+		for from := 0; from < f.rows(); from += f.batch {
+			if part := f.slice(from, min(from+f.batch, f.rows())); !f.prunes || part.mayHold(o.within) {
+				tables = append(tables, part)
+			}
+		}
+	}
+	return tables
 }
 
 func (s *memorySource) Fragments(ctx context.Context, within feature.TimeRange) ([]pit.Fragment, int64, error) {
@@ -83,7 +101,7 @@ func (s *memorySource) Fragments(ctx context.Context, within feature.TimeRange) 
 			pruned += f.NumRows()
 		}
 	}
-	s.opened.Store(&fragments)
+	s.opened.Store(&openedSource{fragments, within})
 	return fragments, pruned, ctx.Err()
 }
 
@@ -102,12 +120,15 @@ func (s *memorySource) whole(view *feature.View) *table {
 type memoryFragment struct {
 	*table
 	batch int
+	// prunes leaves out the batches that have no event time in the range.
+	prunes bool
 }
 
-func (f *memoryFragment) mayHold(within feature.TimeRange) bool {
-	for i := range f.rows() {
-		if f.events.IsPresent(i) {
-			if t := feature.EventTime(f.events.Int64s[i]); t >= within.Min && t <= within.Max {
+// mayHold reports whether a row has an event time in the range.
+func (t *table) mayHold(within feature.TimeRange) bool {
+	for i := range t.rows() {
+		if t.events.IsPresent(i) {
+			if at := feature.EventTime(t.events.Int64s[i]); at >= within.Min && at <= within.Max {
 				return true
 			}
 		}
@@ -117,11 +138,14 @@ func (f *memoryFragment) mayHold(within feature.TimeRange) bool {
 
 func (f *memoryFragment) NumRows() int64 { return int64(f.rows()) }
 
-func (f *memoryFragment) Keys(_ context.Context, yield func(feature.KeyBatch) error) error {
+func (f *memoryFragment) Keys(_ context.Context, within feature.TimeRange, yield func(feature.KeyBatch) error) error {
 	var err error
 	for from := 0; from < f.rows() && err == nil; from += f.batch {
 		part := f.slice(from, min(from+f.batch, f.rows()))
-		err = yield(feature.KeyBatch{Keys: part.keys, EventTimes: part.events, CreatedTimes: part.created})
+		if f.prunes && !part.mayHold(within) {
+			continue
+		}
+		err = yield(feature.KeyBatch{First: int64(from), Keys: part.keys, EventTimes: part.events, CreatedTimes: part.created})
 		// The batch is no longer valid: make sure that nobody looks at it again.
 		for _, c := range part.columns() {
 			scribble(c)

@@ -94,7 +94,7 @@ func checkStats(t *testing.T, got pit.Stats, s *memorySource, c *randomCase, eve
 	want.Unmatched = countMissing(events)
 	// A source is not opened where no entity row has a key.
 	if opened := s.opened.Load(); opened != nil {
-		want.RowsRead, want.RowsNull = total(*opened, c.options.CreatedTimeCutoff)
+		want.RowsRead, want.RowsNull = total(opened.tables(), c.options.CreatedTimeCutoff)
 		for _, f := range s.fragments {
 			want.RowsPruned += f.NumRows()
 		}

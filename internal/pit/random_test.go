@@ -143,7 +143,7 @@ func fragmented(r *rand.Rand, t *table) *memorySource {
 	from := 0
 	for from < t.rows() || r.IntN(3) == 0 {
 		to := min(t.rows(), from+r.IntN(t.rows()+1))
-		s.fragments = append(s.fragments, &memoryFragment{t.slice(from, to), 1 + r.IntN(8)})
+		s.fragments = append(s.fragments, &memoryFragment{t.slice(from, to), 1 + r.IntN(8), true})
 		from = to
 	}
 	return s
@@ -301,10 +301,9 @@ func pick(columns []*feature.Column, places []int) []*feature.Column {
 	return out
 }
 
-// total returns the rows of the fragments, and how many of them could never be used because of a null.
-func total(fragments []pit.Fragment, cutoff bool) (rows, nulls int64) {
-	for _, f := range fragments {
-		t := f.(*memoryFragment).table
+// total returns the rows of the tables, and how many of them could never be used because of a null.
+func total(tables []*table, cutoff bool) (rows, nulls int64) {
+	for _, t := range tables {
 		rows += int64(t.rows())
 		for row, id := range identities(t.keys) {
 			if id == "" || !t.events.IsPresent(row) || (cutoff && !t.created.IsPresent(row)) {

@@ -170,7 +170,7 @@ func (v *specView) join(t *testing.T, d *datadriven.TestData, entities *specTabl
 func (v *specView) source(batch int) *memorySource {
 	source := &memorySource{}
 	for _, file := range v.files {
-		source.fragments = append(source.fragments, &memoryFragment{file, batch})
+		source.fragments = append(source.fragments, &memoryFragment{file, batch, false})
 	}
 	return source
 }
