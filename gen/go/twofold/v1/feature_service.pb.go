@@ -24,6 +24,63 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// EntityFileFormat is how a file of entity rows is written.
+type EntityFileFormat int32
+
+const (
+	// By the name of the file.
+	EntityFileFormat_ENTITY_FILE_FORMAT_UNSPECIFIED EntityFileFormat = 0
+	// Parquet.
+	EntityFileFormat_ENTITY_FILE_FORMAT_PARQUET EntityFileFormat = 1
+	// Comma-separated text in UTF-8 with a header line; times are RFC 3339, or without a zone, which is UTC.
+	EntityFileFormat_ENTITY_FILE_FORMAT_CSV EntityFileFormat = 2
+	// An Arrow IPC file or stream.
+	EntityFileFormat_ENTITY_FILE_FORMAT_ARROW EntityFileFormat = 3
+)
+
+// Enum value maps for EntityFileFormat.
+var (
+	EntityFileFormat_name = map[int32]string{
+		0: "ENTITY_FILE_FORMAT_UNSPECIFIED",
+		1: "ENTITY_FILE_FORMAT_PARQUET",
+		2: "ENTITY_FILE_FORMAT_CSV",
+		3: "ENTITY_FILE_FORMAT_ARROW",
+	}
+	EntityFileFormat_value = map[string]int32{
+		"ENTITY_FILE_FORMAT_UNSPECIFIED": 0,
+		"ENTITY_FILE_FORMAT_PARQUET":     1,
+		"ENTITY_FILE_FORMAT_CSV":         2,
+		"ENTITY_FILE_FORMAT_ARROW":       3,
+	}
+)
+
+func (x EntityFileFormat) Enum() *EntityFileFormat {
+	p := new(EntityFileFormat)
+	*p = x
+	return p
+}
+
+func (x EntityFileFormat) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (EntityFileFormat) Descriptor() protoreflect.EnumDescriptor {
+	return file_twofold_v1_feature_service_proto_enumTypes[0].Descriptor()
+}
+
+func (EntityFileFormat) Type() protoreflect.EnumType {
+	return &file_twofold_v1_feature_service_proto_enumTypes[0]
+}
+
+func (x EntityFileFormat) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use EntityFileFormat.Descriptor instead.
+func (EntityFileFormat) EnumDescriptor() ([]byte, []int) {
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{0}
+}
+
 // HistoricalFormat is how a historical result is sent.
 type HistoricalFormat int32
 
@@ -61,11 +118,11 @@ func (x HistoricalFormat) String() string {
 }
 
 func (HistoricalFormat) Descriptor() protoreflect.EnumDescriptor {
-	return file_twofold_v1_feature_service_proto_enumTypes[0].Descriptor()
+	return file_twofold_v1_feature_service_proto_enumTypes[1].Descriptor()
 }
 
 func (HistoricalFormat) Type() protoreflect.EnumType {
-	return &file_twofold_v1_feature_service_proto_enumTypes[0]
+	return &file_twofold_v1_feature_service_proto_enumTypes[1]
 }
 
 func (x HistoricalFormat) Number() protoreflect.EnumNumber {
@@ -74,7 +131,72 @@ func (x HistoricalFormat) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HistoricalFormat.Descriptor instead.
 func (HistoricalFormat) EnumDescriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{0}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{1}
+}
+
+// Phase is a stage of the work.
+type HistoricalProgress_Phase int32
+
+const (
+	// Not set. A server never sends it.
+	HistoricalProgress_PHASE_UNSPECIFIED HistoricalProgress_Phase = 0
+	// Entity rows are read.
+	HistoricalProgress_PHASE_READING_ENTITIES HistoricalProgress_Phase = 1
+	// Other calls use the memory for training sets (the setting memory); this one waits for its share.
+	HistoricalProgress_PHASE_WAITING_FOR_MEMORY HistoricalProgress_Phase = 2
+	// Keys and times of feature rows are read.
+	HistoricalProgress_PHASE_SCANNING HistoricalProgress_Phase = 3
+	// Values of the rows that were found are read.
+	HistoricalProgress_PHASE_GATHERING HistoricalProgress_Phase = 4
+	// Rows are sent, or written.
+	HistoricalProgress_PHASE_SENDING HistoricalProgress_Phase = 5
+)
+
+// Enum value maps for HistoricalProgress_Phase.
+var (
+	HistoricalProgress_Phase_name = map[int32]string{
+		0: "PHASE_UNSPECIFIED",
+		1: "PHASE_READING_ENTITIES",
+		2: "PHASE_WAITING_FOR_MEMORY",
+		3: "PHASE_SCANNING",
+		4: "PHASE_GATHERING",
+		5: "PHASE_SENDING",
+	}
+	HistoricalProgress_Phase_value = map[string]int32{
+		"PHASE_UNSPECIFIED":        0,
+		"PHASE_READING_ENTITIES":   1,
+		"PHASE_WAITING_FOR_MEMORY": 2,
+		"PHASE_SCANNING":           3,
+		"PHASE_GATHERING":          4,
+		"PHASE_SENDING":            5,
+	}
+)
+
+func (x HistoricalProgress_Phase) Enum() *HistoricalProgress_Phase {
+	p := new(HistoricalProgress_Phase)
+	*p = x
+	return p
+}
+
+func (x HistoricalProgress_Phase) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HistoricalProgress_Phase) Descriptor() protoreflect.EnumDescriptor {
+	return file_twofold_v1_feature_service_proto_enumTypes[2].Descriptor()
+}
+
+func (HistoricalProgress_Phase) Type() protoreflect.EnumType {
+	return &file_twofold_v1_feature_service_proto_enumTypes[2]
+}
+
+func (x HistoricalProgress_Phase) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HistoricalProgress_Phase.Descriptor instead.
+func (HistoricalProgress_Phase) EnumDescriptor() ([]byte, []int) {
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{14, 0}
 }
 
 // GetOnlineFeaturesRequest asks for features of a list of entities.
@@ -612,7 +734,29 @@ type HistoricalHeader struct {
 	// Adds a TIMESTAMP column "view:event_timestamp" a view: the event time of the row that was joined, null where none was. Default: false.
 	IncludeEventTimes bool `protobuf:"varint,8,opt,name=include_event_times,json=includeEventTimes,proto3" json:"include_event_times,omitempty"`
 	// Most rows in one batch, up to 65,536. Default, and 0: 8,192, fewer where rows are wide.
-	MaxBatchRows  uint32 `protobuf:"varint,9,opt,name=max_batch_rows,json=maxBatchRows,proto3" json:"max_batch_rows,omitempty"`
+	MaxBatchRows uint32 `protobuf:"varint,9,opt,name=max_batch_rows,json=maxBatchRows,proto3" json:"max_batch_rows,omitempty"`
+	// Adds a STRING column "<feature column>:status" a feature, after all others: PRESENT; NULL where the row that was joined has no
+	// value; NOT_FOUND where no row was joined. With typed columns the statuses are there anyhow, in Column.statuses. Default: false.
+	IncludeStatuses bool `protobuf:"varint,10,opt,name=include_statuses,json=includeStatuses,proto3" json:"include_statuses,omitempty"`
+	// Where the entity rows come from. Default: from the stream, after this message.
+	//
+	// Types that are valid to be assigned to Entities:
+	//
+	//	*HistoricalHeader_EntityFile
+	//	*HistoricalHeader_Entityless
+	Entities isHistoricalHeader_Entities `protobuf_oneof:"entities"`
+	// Leaves out entity rows whose time is not in this range; EntityRowsManifest.filtered_rows counts them. Not with entityless, which has its own.
+	// Default: all rows stay.
+	TimeRange *TimeRange `protobuf:"bytes,13,opt,name=time_range,json=timeRange,proto3" json:"time_range,omitempty"`
+	// Writes the result to a file, so that no batches are sent: after the schema only progress, where asked for, and the manifest. format is
+	// not looked at. Default: the result is sent.
+	Output *ParquetOutput `protobuf:"bytes,14,opt,name=output,proto3" json:"output,omitempty"`
+	// Time between two progress messages, at least 100 ms. Default: none are sent.
+	ProgressInterval *durationpb.Duration `protobuf:"bytes,15,opt,name=progress_interval,json=progressInterval,proto3" json:"progress_interval,omitempty"`
+	// The manifest of an earlier call, to be repeated with the same options and entity rows: exactly the source files of that manifest are
+	// read, whatever has come since. FAILED_PRECONDITION where one of them was replaced or removed, where the definitions that it used
+	// have changed, or where the entity rows or the result differ; the message names what. Default: the sources as they are.
+	RepeatOf      *HistoricalManifest `protobuf:"bytes,16,opt,name=repeat_of,json=repeatOf,proto3" json:"repeat_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -710,6 +854,319 @@ func (x *HistoricalHeader) GetMaxBatchRows() uint32 {
 	return 0
 }
 
+func (x *HistoricalHeader) GetIncludeStatuses() bool {
+	if x != nil {
+		return x.IncludeStatuses
+	}
+	return false
+}
+
+func (x *HistoricalHeader) GetEntities() isHistoricalHeader_Entities {
+	if x != nil {
+		return x.Entities
+	}
+	return nil
+}
+
+func (x *HistoricalHeader) GetEntityFile() *EntityFile {
+	if x != nil {
+		if x, ok := x.Entities.(*HistoricalHeader_EntityFile); ok {
+			return x.EntityFile
+		}
+	}
+	return nil
+}
+
+func (x *HistoricalHeader) GetEntityless() *Entityless {
+	if x != nil {
+		if x, ok := x.Entities.(*HistoricalHeader_Entityless); ok {
+			return x.Entityless
+		}
+	}
+	return nil
+}
+
+func (x *HistoricalHeader) GetTimeRange() *TimeRange {
+	if x != nil {
+		return x.TimeRange
+	}
+	return nil
+}
+
+func (x *HistoricalHeader) GetOutput() *ParquetOutput {
+	if x != nil {
+		return x.Output
+	}
+	return nil
+}
+
+func (x *HistoricalHeader) GetProgressInterval() *durationpb.Duration {
+	if x != nil {
+		return x.ProgressInterval
+	}
+	return nil
+}
+
+func (x *HistoricalHeader) GetRepeatOf() *HistoricalManifest {
+	if x != nil {
+		return x.RepeatOf
+	}
+	return nil
+}
+
+type isHistoricalHeader_Entities interface {
+	isHistoricalHeader_Entities()
+}
+
+type HistoricalHeader_EntityFile struct {
+	// From a file that the server can read; the stream then holds this header only.
+	EntityFile *EntityFile `protobuf:"bytes,11,opt,name=entity_file,json=entityFile,proto3,oneof"`
+}
+
+type HistoricalHeader_Entityless struct {
+	// From the features themselves; the stream then holds this header only.
+	Entityless *Entityless `protobuf:"bytes,12,opt,name=entityless,proto3,oneof"`
+}
+
+func (*HistoricalHeader_EntityFile) isHistoricalHeader_Entities() {}
+
+func (*HistoricalHeader_Entityless) isHistoricalHeader_Entities() {}
+
+// EntityFile is a file of entity rows: keys, times and further columns, as EntityRows has them.
+type EntityFile struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The file: a local path or an s3:// URL, relative to the offline store; for Parquet also a folder or a pattern. It must lie under one of
+	// the server's historical.entity_paths, else FAILED_PRECONDITION.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// How it is written. Default: by its name (.parquet, .csv, .arrow, .feather).
+	Format EntityFileFormat `protobuf:"varint,2,opt,name=format,proto3,enum=twofold.v1.EntityFileFormat" json:"format,omitempty"`
+	// Types of some columns. Default: those of the file; in CSV the entity keys and the time have the types that the definitions give them, and any
+	// other column is INT64, DOUBLE or BOOL where that keeps every digit of all its cells, else STRING. An empty cell is null.
+	Types         []*ColumnSchema `protobuf:"bytes,3,rep,name=types,proto3" json:"types,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EntityFile) Reset() {
+	*x = EntityFile{}
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EntityFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EntityFile) ProtoMessage() {}
+
+func (x *EntityFile) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EntityFile.ProtoReflect.Descriptor instead.
+func (*EntityFile) Descriptor() ([]byte, []int) {
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *EntityFile) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *EntityFile) GetFormat() EntityFileFormat {
+	if x != nil {
+		return x.Format
+	}
+	return EntityFileFormat_ENTITY_FILE_FORMAT_UNSPECIFIED
+}
+
+func (x *EntityFile) GetTypes() []*ColumnSchema {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+// Entityless makes the entity rows from the features: one for each distinct entity key and event time of the rows of all feature views that are asked for,
+// start ≤ event time < end, in the order of time and then of the keys. All views must have the same entity keys, else INVALID_ARGUMENT. The
+// result has the key columns, the time column and the features.
+type Entityless struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// First event time: microseconds since the Unix epoch, UTC.
+	StartMicros int64 `protobuf:"fixed64,1,opt,name=start_micros,json=startMicros,proto3" json:"start_micros,omitempty"`
+	// End of the event times, itself left out. Must be later than the start.
+	EndMicros     int64 `protobuf:"fixed64,2,opt,name=end_micros,json=endMicros,proto3" json:"end_micros,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Entityless) Reset() {
+	*x = Entityless{}
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Entityless) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Entityless) ProtoMessage() {}
+
+func (x *Entityless) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Entityless.ProtoReflect.Descriptor instead.
+func (*Entityless) Descriptor() ([]byte, []int) {
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Entityless) GetStartMicros() int64 {
+	if x != nil {
+		return x.StartMicros
+	}
+	return 0
+}
+
+func (x *Entityless) GetEndMicros() int64 {
+	if x != nil {
+		return x.EndMicros
+	}
+	return 0
+}
+
+// TimeRange is a range of times: start ≤ time < end.
+type TimeRange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Start: microseconds since the Unix epoch, UTC. Default: no start.
+	StartMicros *int64 `protobuf:"fixed64,1,opt,name=start_micros,json=startMicros,proto3,oneof" json:"start_micros,omitempty"`
+	// End, itself left out. Default: no end.
+	EndMicros     *int64 `protobuf:"fixed64,2,opt,name=end_micros,json=endMicros,proto3,oneof" json:"end_micros,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimeRange) Reset() {
+	*x = TimeRange{}
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimeRange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimeRange) ProtoMessage() {}
+
+func (x *TimeRange) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimeRange.ProtoReflect.Descriptor instead.
+func (*TimeRange) Descriptor() ([]byte, []int) {
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *TimeRange) GetStartMicros() int64 {
+	if x != nil && x.StartMicros != nil {
+		return *x.StartMicros
+	}
+	return 0
+}
+
+func (x *TimeRange) GetEndMicros() int64 {
+	if x != nil && x.EndMicros != nil {
+		return *x.EndMicros
+	}
+	return 0
+}
+
+// ParquetOutput is a Parquet file that the server writes. It appears whole, once the join is complete, or not at all; beside it appears its manifest,
+// as JSON, named like the file with ".manifest.json" after it.
+type ParquetOutput struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The file: a local path or an s3:// URL, relative to the offline store. It must lie under one of the server's historical.output_paths, else
+	// FAILED_PRECONDITION.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// Replaces a file of that name. Default: false, so that one that is there is FAILED_PRECONDITION.
+	Overwrite     bool `protobuf:"varint,2,opt,name=overwrite,proto3" json:"overwrite,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ParquetOutput) Reset() {
+	*x = ParquetOutput{}
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ParquetOutput) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ParquetOutput) ProtoMessage() {}
+
+func (x *ParquetOutput) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ParquetOutput.ProtoReflect.Descriptor instead.
+func (*ParquetOutput) Descriptor() ([]byte, []int) {
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ParquetOutput) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *ParquetOutput) GetOverwrite() bool {
+	if x != nil {
+		return x.Overwrite
+	}
+	return false
+}
+
 // EntityRows is a chunk of entity rows: the columns of every entity key that the features need, the time column, and any
 // further columns, which are passed through untouched. All chunks of a stream have the same columns. A null time is
 // refused; a row with a null key matches nothing.
@@ -728,7 +1185,7 @@ type EntityRows struct {
 
 func (x *EntityRows) Reset() {
 	*x = EntityRows{}
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[7]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +1197,7 @@ func (x *EntityRows) String() string {
 func (*EntityRows) ProtoMessage() {}
 
 func (x *EntityRows) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[7]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +1210,7 @@ func (x *EntityRows) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EntityRows.ProtoReflect.Descriptor instead.
 func (*EntityRows) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{7}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *EntityRows) GetRows() isEntityRows_Rows {
@@ -810,7 +1267,7 @@ type ColumnBatch struct {
 
 func (x *ColumnBatch) Reset() {
 	*x = ColumnBatch{}
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[8]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -822,7 +1279,7 @@ func (x *ColumnBatch) String() string {
 func (*ColumnBatch) ProtoMessage() {}
 
 func (x *ColumnBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[8]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -835,7 +1292,7 @@ func (x *ColumnBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ColumnBatch.ProtoReflect.Descriptor instead.
 func (*ColumnBatch) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{8}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ColumnBatch) GetColumns() []*Column {
@@ -845,7 +1302,8 @@ func (x *ColumnBatch) GetColumns() []*Column {
 	return nil
 }
 
-// GetHistoricalFeaturesResponse is one message of the server's side of the stream: schema, batches, manifest.
+// GetHistoricalFeaturesResponse is one message of the server's side of the stream: schema, batches, manifest; and progress at any place before the
+// manifest.
 type GetHistoricalFeaturesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The content.
@@ -855,6 +1313,7 @@ type GetHistoricalFeaturesResponse struct {
 	//	*GetHistoricalFeaturesResponse_Schema
 	//	*GetHistoricalFeaturesResponse_Batch
 	//	*GetHistoricalFeaturesResponse_Manifest
+	//	*GetHistoricalFeaturesResponse_Progress
 	Message       isGetHistoricalFeaturesResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -862,7 +1321,7 @@ type GetHistoricalFeaturesResponse struct {
 
 func (x *GetHistoricalFeaturesResponse) Reset() {
 	*x = GetHistoricalFeaturesResponse{}
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[9]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -874,7 +1333,7 @@ func (x *GetHistoricalFeaturesResponse) String() string {
 func (*GetHistoricalFeaturesResponse) ProtoMessage() {}
 
 func (x *GetHistoricalFeaturesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[9]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -887,7 +1346,7 @@ func (x *GetHistoricalFeaturesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHistoricalFeaturesResponse.ProtoReflect.Descriptor instead.
 func (*GetHistoricalFeaturesResponse) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{9}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetHistoricalFeaturesResponse) GetMessage() isGetHistoricalFeaturesResponse_Message {
@@ -924,6 +1383,15 @@ func (x *GetHistoricalFeaturesResponse) GetManifest() *HistoricalManifest {
 	return nil
 }
 
+func (x *GetHistoricalFeaturesResponse) GetProgress() *HistoricalProgress {
+	if x != nil {
+		if x, ok := x.Message.(*GetHistoricalFeaturesResponse_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
 type isGetHistoricalFeaturesResponse_Message interface {
 	isGetHistoricalFeaturesResponse_Message()
 }
@@ -943,11 +1411,137 @@ type GetHistoricalFeaturesResponse_Manifest struct {
 	Manifest *HistoricalManifest `protobuf:"bytes,3,opt,name=manifest,proto3,oneof"`
 }
 
+type GetHistoricalFeaturesResponse_Progress struct {
+	// How far the call is; only where the header has progress_interval.
+	Progress *HistoricalProgress `protobuf:"bytes,4,opt,name=progress,proto3,oneof"`
+}
+
 func (*GetHistoricalFeaturesResponse_Schema) isGetHistoricalFeaturesResponse_Message() {}
 
 func (*GetHistoricalFeaturesResponse_Batch) isGetHistoricalFeaturesResponse_Message() {}
 
 func (*GetHistoricalFeaturesResponse_Manifest) isGetHistoricalFeaturesResponse_Message() {}
+
+func (*GetHistoricalFeaturesResponse_Progress) isGetHistoricalFeaturesResponse_Message() {}
+
+// HistoricalProgress says how far a call is. Counts are totals over all feature views; where the entity rows do not fit the server's memory they are joined
+// in several parts, and counts of feature rows are those of the present part.
+type HistoricalProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the server does now.
+	Phase HistoricalProgress_Phase `protobuf:"varint,1,opt,name=phase,proto3,enum=twofold.v1.HistoricalProgress_Phase" json:"phase,omitempty"`
+	// Entity rows that have come, those left out by time_range not counted.
+	EntityRows uint64 `protobuf:"varint,2,opt,name=entity_rows,json=entityRows,proto3" json:"entity_rows,omitempty"`
+	// Entity rows that are joined and sent, or written.
+	RowsDone uint64 `protobuf:"varint,3,opt,name=rows_done,json=rowsDone,proto3" json:"rows_done,omitempty"`
+	// Feature rows whose keys were read, of feature_rows, in this part.
+	RowsScanned uint64 `protobuf:"varint,4,opt,name=rows_scanned,json=rowsScanned,proto3" json:"rows_scanned,omitempty"`
+	// Feature rows to read in this part; those that were pruned are not counted.
+	FeatureRows uint64 `protobuf:"varint,5,opt,name=feature_rows,json=featureRows,proto3" json:"feature_rows,omitempty"`
+	// Feature rows that were found newest for an entity row, so that their values are read, in this part.
+	RowsMatched uint64 `protobuf:"varint,6,opt,name=rows_matched,json=rowsMatched,proto3" json:"rows_matched,omitempty"`
+	// Row groups of files whose values are still to be read, in this part.
+	RowGroupsLeft uint64 `protobuf:"varint,7,opt,name=row_groups_left,json=rowGroupsLeft,proto3" json:"row_groups_left,omitempty"`
+	// Number of this part, from 1.
+	Part uint32 `protobuf:"varint,8,opt,name=part,proto3" json:"part,omitempty"`
+	// Parts in all, as far as is known.
+	Parts         uint32 `protobuf:"varint,9,opt,name=parts,proto3" json:"parts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoricalProgress) Reset() {
+	*x = HistoricalProgress{}
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoricalProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoricalProgress) ProtoMessage() {}
+
+func (x *HistoricalProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoricalProgress.ProtoReflect.Descriptor instead.
+func (*HistoricalProgress) Descriptor() ([]byte, []int) {
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *HistoricalProgress) GetPhase() HistoricalProgress_Phase {
+	if x != nil {
+		return x.Phase
+	}
+	return HistoricalProgress_PHASE_UNSPECIFIED
+}
+
+func (x *HistoricalProgress) GetEntityRows() uint64 {
+	if x != nil {
+		return x.EntityRows
+	}
+	return 0
+}
+
+func (x *HistoricalProgress) GetRowsDone() uint64 {
+	if x != nil {
+		return x.RowsDone
+	}
+	return 0
+}
+
+func (x *HistoricalProgress) GetRowsScanned() uint64 {
+	if x != nil {
+		return x.RowsScanned
+	}
+	return 0
+}
+
+func (x *HistoricalProgress) GetFeatureRows() uint64 {
+	if x != nil {
+		return x.FeatureRows
+	}
+	return 0
+}
+
+func (x *HistoricalProgress) GetRowsMatched() uint64 {
+	if x != nil {
+		return x.RowsMatched
+	}
+	return 0
+}
+
+func (x *HistoricalProgress) GetRowGroupsLeft() uint64 {
+	if x != nil {
+		return x.RowGroupsLeft
+	}
+	return 0
+}
+
+func (x *HistoricalProgress) GetPart() uint32 {
+	if x != nil {
+		return x.Part
+	}
+	return 0
+}
+
+func (x *HistoricalProgress) GetParts() uint32 {
+	if x != nil {
+		return x.Parts
+	}
+	return 0
+}
 
 // HistoricalSchema describes the columns of every batch.
 type HistoricalSchema struct {
@@ -962,7 +1556,7 @@ type HistoricalSchema struct {
 
 func (x *HistoricalSchema) Reset() {
 	*x = HistoricalSchema{}
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[10]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -974,7 +1568,7 @@ func (x *HistoricalSchema) String() string {
 func (*HistoricalSchema) ProtoMessage() {}
 
 func (x *HistoricalSchema) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[10]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -987,7 +1581,7 @@ func (x *HistoricalSchema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoricalSchema.ProtoReflect.Descriptor instead.
 func (*HistoricalSchema) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{10}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *HistoricalSchema) GetColumns() []*ColumnSchema {
@@ -1017,7 +1611,7 @@ type ColumnSchema struct {
 
 func (x *ColumnSchema) Reset() {
 	*x = ColumnSchema{}
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[11]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1029,7 +1623,7 @@ func (x *ColumnSchema) String() string {
 func (*ColumnSchema) ProtoMessage() {}
 
 func (x *ColumnSchema) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[11]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1042,7 +1636,7 @@ func (x *ColumnSchema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ColumnSchema.ProtoReflect.Descriptor instead.
 func (*ColumnSchema) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{11}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ColumnSchema) GetName() string {
@@ -1074,7 +1668,7 @@ type HistoricalBatch struct {
 
 func (x *HistoricalBatch) Reset() {
 	*x = HistoricalBatch{}
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[12]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1086,7 +1680,7 @@ func (x *HistoricalBatch) String() string {
 func (*HistoricalBatch) ProtoMessage() {}
 
 func (x *HistoricalBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[12]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1099,7 +1693,7 @@ func (x *HistoricalBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoricalBatch.ProtoReflect.Descriptor instead.
 func (*HistoricalBatch) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{12}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HistoricalBatch) GetColumns() *ColumnBatch {
@@ -1126,21 +1720,33 @@ func (x *HistoricalBatch) GetRowCount() uint32 {
 // HistoricalManifest closes a stream and says what it was made of.
 type HistoricalManifest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Number of rows in all batches; equal to the number of entity rows.
+	// Number of rows in all batches, or in the file that was written; equal to the number of entity rows.
 	RowCount uint64 `protobuf:"varint,1,opt,name=row_count,json=rowCount,proto3" json:"row_count,omitempty"`
 	// With ARROW_IPC, the end of the Arrow stream; else empty.
 	ArrowIpc []byte `protobuf:"bytes,2,opt,name=arrow_ipc,json=arrowIpc,proto3" json:"arrow_ipc,omitempty"`
 	// What was read for each feature view, in the order in which the features first name them.
 	Views []*HistoricalViewManifest `protobuf:"bytes,3,rep,name=views,proto3" json:"views,omitempty"`
-	// Hash of the definitions that were used: SHA-256, hexadecimal.
+	// Hash of all definitions that the server had: SHA-256, hexadecimal.
 	DefinitionsHash string `protobuf:"bytes,4,opt,name=definitions_hash,json=definitionsHash,proto3" json:"definitions_hash,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Hash of those definitions that decide this result (the selected features, their views and entities): SHA-256, hexadecimal. A change
+	// of any other definition leaves it as it is.
+	SelectionHash string `protobuf:"bytes,5,opt,name=selection_hash,json=selectionHash,proto3" json:"selection_hash,omitempty"`
+	// The options of the call; without progress_interval and repeat_of.
+	Header *HistoricalHeader `protobuf:"bytes,6,opt,name=header,proto3" json:"header,omitempty"`
+	// What the entity rows were.
+	EntityRows *EntityRowsManifest `protobuf:"bytes,7,opt,name=entity_rows,json=entityRows,proto3" json:"entity_rows,omitempty"`
+	// Hash of the result, its column names and types included: XXH3-128, hexadecimal. Equal results have equal hashes, whatever the format, the batches
+	// and the server's memory. docs/reference/training-manifest.md says over which bytes.
+	ContentHash string `protobuf:"bytes,8,opt,name=content_hash,json=contentHash,proto3" json:"content_hash,omitempty"`
+	// The file that was written, where the header has an output.
+	Output        *SourceFile `protobuf:"bytes,9,opt,name=output,proto3" json:"output,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HistoricalManifest) Reset() {
 	*x = HistoricalManifest{}
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[13]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1152,7 +1758,7 @@ func (x *HistoricalManifest) String() string {
 func (*HistoricalManifest) ProtoMessage() {}
 
 func (x *HistoricalManifest) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[13]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1165,7 +1771,7 @@ func (x *HistoricalManifest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoricalManifest.ProtoReflect.Descriptor instead.
 func (*HistoricalManifest) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{13}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HistoricalManifest) GetRowCount() uint64 {
@@ -1196,6 +1802,114 @@ func (x *HistoricalManifest) GetDefinitionsHash() string {
 	return ""
 }
 
+func (x *HistoricalManifest) GetSelectionHash() string {
+	if x != nil {
+		return x.SelectionHash
+	}
+	return ""
+}
+
+func (x *HistoricalManifest) GetHeader() *HistoricalHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *HistoricalManifest) GetEntityRows() *EntityRowsManifest {
+	if x != nil {
+		return x.EntityRows
+	}
+	return nil
+}
+
+func (x *HistoricalManifest) GetContentHash() string {
+	if x != nil {
+		return x.ContentHash
+	}
+	return ""
+}
+
+func (x *HistoricalManifest) GetOutput() *SourceFile {
+	if x != nil {
+		return x.Output
+	}
+	return nil
+}
+
+// EntityRowsManifest says what the entity rows of a call were.
+type EntityRowsManifest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of rows that were joined.
+	RowCount uint64 `protobuf:"varint,1,opt,name=row_count,json=rowCount,proto3" json:"row_count,omitempty"`
+	// Number of rows left out by time_range.
+	FilteredRows uint64 `protobuf:"varint,2,opt,name=filtered_rows,json=filteredRows,proto3" json:"filtered_rows,omitempty"`
+	// Hash of the rows that were joined, like HistoricalManifest.content_hash.
+	ContentHash string `protobuf:"bytes,3,opt,name=content_hash,json=contentHash,proto3" json:"content_hash,omitempty"`
+	// The files that they were read from: by the server, or where they were streamed, by the client that saved this manifest.
+	Files         []*SourceFile `protobuf:"bytes,4,rep,name=files,proto3" json:"files,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EntityRowsManifest) Reset() {
+	*x = EntityRowsManifest{}
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EntityRowsManifest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EntityRowsManifest) ProtoMessage() {}
+
+func (x *EntityRowsManifest) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EntityRowsManifest.ProtoReflect.Descriptor instead.
+func (*EntityRowsManifest) Descriptor() ([]byte, []int) {
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *EntityRowsManifest) GetRowCount() uint64 {
+	if x != nil {
+		return x.RowCount
+	}
+	return 0
+}
+
+func (x *EntityRowsManifest) GetFilteredRows() uint64 {
+	if x != nil {
+		return x.FilteredRows
+	}
+	return 0
+}
+
+func (x *EntityRowsManifest) GetContentHash() string {
+	if x != nil {
+		return x.ContentHash
+	}
+	return ""
+}
+
+func (x *EntityRowsManifest) GetFiles() []*SourceFile {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
 // HistoricalViewManifest says what was read for one feature view.
 type HistoricalViewManifest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1203,22 +1917,24 @@ type HistoricalViewManifest struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The files of the view's source, those that could be left unread included.
 	Files []*SourceFile `protobuf:"bytes,2,rep,name=files,proto3" json:"files,omitempty"`
-	// Feature rows whose keys were read.
+	// Feature rows whose keys were read; where the entity rows were joined in several parts, those of all parts together.
 	RowsRead uint64 `protobuf:"varint,3,opt,name=rows_read,json=rowsRead,proto3" json:"rows_read,omitempty"`
-	// Feature rows left unread because their file or row group cannot hold a match.
+	// Feature rows left unread because their file, row group or page cannot hold a match; counted like rows_read.
 	RowsPruned uint64 `protobuf:"varint,4,opt,name=rows_pruned,json=rowsPruned,proto3" json:"rows_pruned,omitempty"`
 	// Entity rows for which no feature row was found within the ttl, those with a null key included.
 	UnmatchedRows uint64 `protobuf:"varint,5,opt,name=unmatched_rows,json=unmatchedRows,proto3" json:"unmatched_rows,omitempty"`
 	// Feature rows that were read and can never match, because a key, the event time or (with created_time_cutoff) the
-	// created time is null.
-	RowsNull      uint64 `protobuf:"varint,6,opt,name=rows_null,json=rowsNull,proto3" json:"rows_null,omitempty"`
+	// created time is null; counted like rows_read.
+	RowsNull uint64 `protobuf:"varint,6,opt,name=rows_null,json=rowsNull,proto3" json:"rows_null,omitempty"`
+	// How old a feature row could be: the view's ttl, or max_staleness where tighter. Unset: any age.
+	Ttl           *durationpb.Duration `protobuf:"bytes,7,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HistoricalViewManifest) Reset() {
 	*x = HistoricalViewManifest{}
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[14]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1230,7 +1946,7 @@ func (x *HistoricalViewManifest) String() string {
 func (*HistoricalViewManifest) ProtoMessage() {}
 
 func (x *HistoricalViewManifest) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[14]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1243,7 +1959,7 @@ func (x *HistoricalViewManifest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoricalViewManifest.ProtoReflect.Descriptor instead.
 func (*HistoricalViewManifest) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{14}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *HistoricalViewManifest) GetName() string {
@@ -1288,6 +2004,13 @@ func (x *HistoricalViewManifest) GetRowsNull() uint64 {
 	return 0
 }
 
+func (x *HistoricalViewManifest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
 // SourceFile identifies one file of a source as it was when it was read.
 type SourceFile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1303,7 +2026,7 @@ type SourceFile struct {
 
 func (x *SourceFile) Reset() {
 	*x = SourceFile{}
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[15]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +2038,7 @@ func (x *SourceFile) String() string {
 func (*SourceFile) ProtoMessage() {}
 
 func (x *SourceFile) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[15]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +2051,7 @@ func (x *SourceFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceFile.ProtoReflect.Descriptor instead.
 func (*SourceFile) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{15}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SourceFile) GetUrl() string {
@@ -1372,7 +2095,7 @@ type PushFeaturesRequest struct {
 
 func (x *PushFeaturesRequest) Reset() {
 	*x = PushFeaturesRequest{}
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[16]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1384,7 +2107,7 @@ func (x *PushFeaturesRequest) String() string {
 func (*PushFeaturesRequest) ProtoMessage() {}
 
 func (x *PushFeaturesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[16]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1397,7 +2120,7 @@ func (x *PushFeaturesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushFeaturesRequest.ProtoReflect.Descriptor instead.
 func (*PushFeaturesRequest) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{16}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PushFeaturesRequest) GetFeatureView() string {
@@ -1452,7 +2175,7 @@ type PushFeaturesResponse struct {
 
 func (x *PushFeaturesResponse) Reset() {
 	*x = PushFeaturesResponse{}
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[17]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1464,7 +2187,7 @@ func (x *PushFeaturesResponse) String() string {
 func (*PushFeaturesResponse) ProtoMessage() {}
 
 func (x *PushFeaturesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_feature_service_proto_msgTypes[17]
+	mi := &file_twofold_v1_feature_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1477,7 +2200,7 @@ func (x *PushFeaturesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushFeaturesResponse.ProtoReflect.Descriptor instead.
 func (*PushFeaturesResponse) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{17}
+	return file_twofold_v1_feature_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PushFeaturesResponse) GetRowsWritten() uint64 {
@@ -1553,7 +2276,7 @@ const file_twofold_v1_feature_service_proto_rawDesc = "" +
 	"\x06header\x18\x01 \x01(\v2\x1c.twofold.v1.HistoricalHeaderH\x00R\x06header\x129\n" +
 	"\ventity_rows\x18\x02 \x01(\v2\x16.twofold.v1.EntityRowsH\x00R\n" +
 	"entityRowsB\x10\n" +
-	"\amessage\x12\x05\xbaH\x02\b\x01\"\xb4\x03\n" +
+	"\amessage\x12\x05\xbaH\x02\b\x01\"\xdd\x06\n" +
 	"\x10HistoricalHeader\x12'\n" +
 	"\x0ffeature_service\x18\x01 \x01(\tR\x0efeatureService\x12\x1a\n" +
 	"\bfeatures\x18\x02 \x03(\tR\bfeatures\x12\x1f\n" +
@@ -1565,19 +2288,72 @@ const file_twofold_v1_feature_service_proto_rawDesc = "" +
 	"\vshort_names\x18\a \x01(\bR\n" +
 	"shortNames\x12.\n" +
 	"\x13include_event_times\x18\b \x01(\bR\x11includeEventTimes\x12/\n" +
-	"\x0emax_batch_rows\x18\t \x01(\rB\t\xbaH\x06*\x04\x18\x80\x80\x04R\fmaxBatchRows\"o\n" +
+	"\x0emax_batch_rows\x18\t \x01(\rB\t\xbaH\x06*\x04\x18\x80\x80\x04R\fmaxBatchRows\x12)\n" +
+	"\x10include_statuses\x18\n" +
+	" \x01(\bR\x0fincludeStatuses\x129\n" +
+	"\ventity_file\x18\v \x01(\v2\x16.twofold.v1.EntityFileH\x00R\n" +
+	"entityFile\x128\n" +
+	"\n" +
+	"entityless\x18\f \x01(\v2\x16.twofold.v1.EntitylessH\x00R\n" +
+	"entityless\x124\n" +
+	"\n" +
+	"time_range\x18\r \x01(\v2\x15.twofold.v1.TimeRangeR\ttimeRange\x121\n" +
+	"\x06output\x18\x0e \x01(\v2\x19.twofold.v1.ParquetOutputR\x06output\x12U\n" +
+	"\x11progress_interval\x18\x0f \x01(\v2\x19.google.protobuf.DurationB\r\xbaH\n" +
+	"\xaa\x01\a2\x05\x10\x80\xc2\xd7/R\x10progressInterval\x12;\n" +
+	"\trepeat_of\x18\x10 \x01(\v2\x1e.twofold.v1.HistoricalManifestR\brepeatOfB\n" +
+	"\n" +
+	"\bentities\"\x99\x01\n" +
+	"\n" +
+	"EntityFile\x12\x1b\n" +
+	"\x04path\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x04path\x12>\n" +
+	"\x06format\x18\x02 \x01(\x0e2\x1c.twofold.v1.EntityFileFormatB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06format\x12.\n" +
+	"\x05types\x18\x03 \x03(\v2\x18.twofold.v1.ColumnSchemaR\x05types\"N\n" +
+	"\n" +
+	"Entityless\x12!\n" +
+	"\fstart_micros\x18\x01 \x01(\x10R\vstartMicros\x12\x1d\n" +
+	"\n" +
+	"end_micros\x18\x02 \x01(\x10R\tendMicros\"w\n" +
+	"\tTimeRange\x12&\n" +
+	"\fstart_micros\x18\x01 \x01(\x10H\x00R\vstartMicros\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"end_micros\x18\x02 \x01(\x10H\x01R\tendMicros\x88\x01\x01B\x0f\n" +
+	"\r_start_microsB\r\n" +
+	"\v_end_micros\"J\n" +
+	"\rParquetOutput\x12\x1b\n" +
+	"\x04path\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x04path\x12\x1c\n" +
+	"\toverwrite\x18\x02 \x01(\bR\toverwrite\"o\n" +
 	"\n" +
 	"EntityRows\x123\n" +
 	"\acolumns\x18\x01 \x01(\v2\x17.twofold.v1.ColumnBatchH\x00R\acolumns\x12\x1d\n" +
 	"\tarrow_ipc\x18\x02 \x01(\fH\x00R\barrowIpcB\r\n" +
 	"\x04rows\x12\x05\xbaH\x02\b\x01\";\n" +
 	"\vColumnBatch\x12,\n" +
-	"\acolumns\x18\x01 \x03(\v2\x12.twofold.v1.ColumnR\acolumns\"\xd5\x01\n" +
+	"\acolumns\x18\x01 \x03(\v2\x12.twofold.v1.ColumnR\acolumns\"\x93\x02\n" +
 	"\x1dGetHistoricalFeaturesResponse\x126\n" +
 	"\x06schema\x18\x01 \x01(\v2\x1c.twofold.v1.HistoricalSchemaH\x00R\x06schema\x123\n" +
 	"\x05batch\x18\x02 \x01(\v2\x1b.twofold.v1.HistoricalBatchH\x00R\x05batch\x12<\n" +
-	"\bmanifest\x18\x03 \x01(\v2\x1e.twofold.v1.HistoricalManifestH\x00R\bmanifestB\t\n" +
-	"\amessage\"c\n" +
+	"\bmanifest\x18\x03 \x01(\v2\x1e.twofold.v1.HistoricalManifestH\x00R\bmanifest\x12<\n" +
+	"\bprogress\x18\x04 \x01(\v2\x1e.twofold.v1.HistoricalProgressH\x00R\bprogressB\t\n" +
+	"\amessage\"\xe0\x03\n" +
+	"\x12HistoricalProgress\x12:\n" +
+	"\x05phase\x18\x01 \x01(\x0e2$.twofold.v1.HistoricalProgress.PhaseR\x05phase\x12\x1f\n" +
+	"\ventity_rows\x18\x02 \x01(\x04R\n" +
+	"entityRows\x12\x1b\n" +
+	"\trows_done\x18\x03 \x01(\x04R\browsDone\x12!\n" +
+	"\frows_scanned\x18\x04 \x01(\x04R\vrowsScanned\x12!\n" +
+	"\ffeature_rows\x18\x05 \x01(\x04R\vfeatureRows\x12!\n" +
+	"\frows_matched\x18\x06 \x01(\x04R\vrowsMatched\x12&\n" +
+	"\x0frow_groups_left\x18\a \x01(\x04R\rrowGroupsLeft\x12\x12\n" +
+	"\x04part\x18\b \x01(\rR\x04part\x12\x14\n" +
+	"\x05parts\x18\t \x01(\rR\x05parts\"\x94\x01\n" +
+	"\x05Phase\x12\x15\n" +
+	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16PHASE_READING_ENTITIES\x10\x01\x12\x1c\n" +
+	"\x18PHASE_WAITING_FOR_MEMORY\x10\x02\x12\x12\n" +
+	"\x0ePHASE_SCANNING\x10\x03\x12\x13\n" +
+	"\x0fPHASE_GATHERING\x10\x04\x12\x11\n" +
+	"\rPHASE_SENDING\x10\x05\"c\n" +
 	"\x10HistoricalSchema\x122\n" +
 	"\acolumns\x18\x01 \x03(\v2\x18.twofold.v1.ColumnSchemaR\acolumns\x12\x1b\n" +
 	"\tarrow_ipc\x18\x02 \x01(\fR\barrowIpc\"M\n" +
@@ -1587,12 +2363,23 @@ const file_twofold_v1_feature_service_proto_rawDesc = "" +
 	"\x0fHistoricalBatch\x121\n" +
 	"\acolumns\x18\x01 \x01(\v2\x17.twofold.v1.ColumnBatchR\acolumns\x12\x1b\n" +
 	"\tarrow_ipc\x18\x02 \x01(\fR\barrowIpc\x12\x1b\n" +
-	"\trow_count\x18\x03 \x01(\rR\browCount\"\xb3\x01\n" +
+	"\trow_count\x18\x03 \x01(\rR\browCount\"\xa4\x03\n" +
 	"\x12HistoricalManifest\x12\x1b\n" +
 	"\trow_count\x18\x01 \x01(\x04R\browCount\x12\x1b\n" +
 	"\tarrow_ipc\x18\x02 \x01(\fR\barrowIpc\x128\n" +
 	"\x05views\x18\x03 \x03(\v2\".twofold.v1.HistoricalViewManifestR\x05views\x12)\n" +
-	"\x10definitions_hash\x18\x04 \x01(\tR\x0fdefinitionsHash\"\xdc\x01\n" +
+	"\x10definitions_hash\x18\x04 \x01(\tR\x0fdefinitionsHash\x12%\n" +
+	"\x0eselection_hash\x18\x05 \x01(\tR\rselectionHash\x124\n" +
+	"\x06header\x18\x06 \x01(\v2\x1c.twofold.v1.HistoricalHeaderR\x06header\x12?\n" +
+	"\ventity_rows\x18\a \x01(\v2\x1e.twofold.v1.EntityRowsManifestR\n" +
+	"entityRows\x12!\n" +
+	"\fcontent_hash\x18\b \x01(\tR\vcontentHash\x12.\n" +
+	"\x06output\x18\t \x01(\v2\x16.twofold.v1.SourceFileR\x06output\"\xa7\x01\n" +
+	"\x12EntityRowsManifest\x12\x1b\n" +
+	"\trow_count\x18\x01 \x01(\x04R\browCount\x12#\n" +
+	"\rfiltered_rows\x18\x02 \x01(\x04R\ffilteredRows\x12!\n" +
+	"\fcontent_hash\x18\x03 \x01(\tR\vcontentHash\x12,\n" +
+	"\x05files\x18\x04 \x03(\v2\x16.twofold.v1.SourceFileR\x05files\"\x89\x02\n" +
 	"\x16HistoricalViewManifest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12,\n" +
 	"\x05files\x18\x02 \x03(\v2\x16.twofold.v1.SourceFileR\x05files\x12\x1b\n" +
@@ -1600,7 +2387,8 @@ const file_twofold_v1_feature_service_proto_rawDesc = "" +
 	"\vrows_pruned\x18\x04 \x01(\x04R\n" +
 	"rowsPruned\x12%\n" +
 	"\x0eunmatched_rows\x18\x05 \x01(\x04R\runmatchedRows\x12\x1b\n" +
-	"\trows_null\x18\x06 \x01(\x04R\browsNull\"Q\n" +
+	"\trows_null\x18\x06 \x01(\x04R\browsNull\x12+\n" +
+	"\x03ttl\x18\a \x01(\v2\x19.google.protobuf.DurationR\x03ttl\"Q\n" +
 	"\n" +
 	"SourceFile\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12\x1d\n" +
@@ -1620,7 +2408,12 @@ const file_twofold_v1_feature_service_proto_rawDesc = "" +
 	"\n" +
 	"rows_older\x18\x02 \x01(\x04R\trowsOlder\x12%\n" +
 	"\x0erows_unchanged\x18\x03 \x01(\x04R\rrowsUnchanged\x12!\n" +
-	"\frows_expired\x18\x04 \x01(\x04R\vrowsExpired*u\n" +
+	"\frows_expired\x18\x04 \x01(\x04R\vrowsExpired*\x90\x01\n" +
+	"\x10EntityFileFormat\x12\"\n" +
+	"\x1eENTITY_FILE_FORMAT_UNSPECIFIED\x10\x00\x12\x1e\n" +
+	"\x1aENTITY_FILE_FORMAT_PARQUET\x10\x01\x12\x1a\n" +
+	"\x16ENTITY_FILE_FORMAT_CSV\x10\x02\x12\x1c\n" +
+	"\x18ENTITY_FILE_FORMAT_ARROW\x10\x03*u\n" +
 	"\x10HistoricalFormat\x12!\n" +
 	"\x1dHISTORICAL_FORMAT_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19HISTORICAL_FORMAT_COLUMNS\x10\x01\x12\x1f\n" +
@@ -1646,71 +2439,94 @@ func file_twofold_v1_feature_service_proto_rawDescGZIP() []byte {
 	return file_twofold_v1_feature_service_proto_rawDescData
 }
 
-var file_twofold_v1_feature_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_twofold_v1_feature_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_twofold_v1_feature_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_twofold_v1_feature_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_twofold_v1_feature_service_proto_goTypes = []any{
-	(HistoricalFormat)(0),                 // 0: twofold.v1.HistoricalFormat
-	(*GetOnlineFeaturesRequest)(nil),      // 1: twofold.v1.GetOnlineFeaturesRequest
-	(*GetOnlineFeaturesResponse)(nil),     // 2: twofold.v1.GetOnlineFeaturesResponse
-	(*ViewMetadata)(nil),                  // 3: twofold.v1.ViewMetadata
-	(*StreamOnlineFeaturesRequest)(nil),   // 4: twofold.v1.StreamOnlineFeaturesRequest
-	(*StreamOnlineFeaturesResponse)(nil),  // 5: twofold.v1.StreamOnlineFeaturesResponse
-	(*GetHistoricalFeaturesRequest)(nil),  // 6: twofold.v1.GetHistoricalFeaturesRequest
-	(*HistoricalHeader)(nil),              // 7: twofold.v1.HistoricalHeader
-	(*EntityRows)(nil),                    // 8: twofold.v1.EntityRows
-	(*ColumnBatch)(nil),                   // 9: twofold.v1.ColumnBatch
-	(*GetHistoricalFeaturesResponse)(nil), // 10: twofold.v1.GetHistoricalFeaturesResponse
-	(*HistoricalSchema)(nil),              // 11: twofold.v1.HistoricalSchema
-	(*ColumnSchema)(nil),                  // 12: twofold.v1.ColumnSchema
-	(*HistoricalBatch)(nil),               // 13: twofold.v1.HistoricalBatch
-	(*HistoricalManifest)(nil),            // 14: twofold.v1.HistoricalManifest
-	(*HistoricalViewManifest)(nil),        // 15: twofold.v1.HistoricalViewManifest
-	(*SourceFile)(nil),                    // 16: twofold.v1.SourceFile
-	(*PushFeaturesRequest)(nil),           // 17: twofold.v1.PushFeaturesRequest
-	(*PushFeaturesResponse)(nil),          // 18: twofold.v1.PushFeaturesResponse
-	(*Column)(nil),                        // 19: twofold.v1.Column
-	(*durationpb.Duration)(nil),           // 20: google.protobuf.Duration
-	(*status.Status)(nil),                 // 21: google.rpc.Status
-	(ValueType)(0),                        // 22: twofold.v1.ValueType
+	(EntityFileFormat)(0),                 // 0: twofold.v1.EntityFileFormat
+	(HistoricalFormat)(0),                 // 1: twofold.v1.HistoricalFormat
+	(HistoricalProgress_Phase)(0),         // 2: twofold.v1.HistoricalProgress.Phase
+	(*GetOnlineFeaturesRequest)(nil),      // 3: twofold.v1.GetOnlineFeaturesRequest
+	(*GetOnlineFeaturesResponse)(nil),     // 4: twofold.v1.GetOnlineFeaturesResponse
+	(*ViewMetadata)(nil),                  // 5: twofold.v1.ViewMetadata
+	(*StreamOnlineFeaturesRequest)(nil),   // 6: twofold.v1.StreamOnlineFeaturesRequest
+	(*StreamOnlineFeaturesResponse)(nil),  // 7: twofold.v1.StreamOnlineFeaturesResponse
+	(*GetHistoricalFeaturesRequest)(nil),  // 8: twofold.v1.GetHistoricalFeaturesRequest
+	(*HistoricalHeader)(nil),              // 9: twofold.v1.HistoricalHeader
+	(*EntityFile)(nil),                    // 10: twofold.v1.EntityFile
+	(*Entityless)(nil),                    // 11: twofold.v1.Entityless
+	(*TimeRange)(nil),                     // 12: twofold.v1.TimeRange
+	(*ParquetOutput)(nil),                 // 13: twofold.v1.ParquetOutput
+	(*EntityRows)(nil),                    // 14: twofold.v1.EntityRows
+	(*ColumnBatch)(nil),                   // 15: twofold.v1.ColumnBatch
+	(*GetHistoricalFeaturesResponse)(nil), // 16: twofold.v1.GetHistoricalFeaturesResponse
+	(*HistoricalProgress)(nil),            // 17: twofold.v1.HistoricalProgress
+	(*HistoricalSchema)(nil),              // 18: twofold.v1.HistoricalSchema
+	(*ColumnSchema)(nil),                  // 19: twofold.v1.ColumnSchema
+	(*HistoricalBatch)(nil),               // 20: twofold.v1.HistoricalBatch
+	(*HistoricalManifest)(nil),            // 21: twofold.v1.HistoricalManifest
+	(*EntityRowsManifest)(nil),            // 22: twofold.v1.EntityRowsManifest
+	(*HistoricalViewManifest)(nil),        // 23: twofold.v1.HistoricalViewManifest
+	(*SourceFile)(nil),                    // 24: twofold.v1.SourceFile
+	(*PushFeaturesRequest)(nil),           // 25: twofold.v1.PushFeaturesRequest
+	(*PushFeaturesResponse)(nil),          // 26: twofold.v1.PushFeaturesResponse
+	(*Column)(nil),                        // 27: twofold.v1.Column
+	(*durationpb.Duration)(nil),           // 28: google.protobuf.Duration
+	(*status.Status)(nil),                 // 29: google.rpc.Status
+	(ValueType)(0),                        // 30: twofold.v1.ValueType
 }
 var file_twofold_v1_feature_service_proto_depIdxs = []int32{
-	19, // 0: twofold.v1.GetOnlineFeaturesRequest.entities:type_name -> twofold.v1.Column
-	20, // 1: twofold.v1.GetOnlineFeaturesRequest.max_staleness:type_name -> google.protobuf.Duration
-	19, // 2: twofold.v1.GetOnlineFeaturesResponse.columns:type_name -> twofold.v1.Column
-	3,  // 3: twofold.v1.GetOnlineFeaturesResponse.views:type_name -> twofold.v1.ViewMetadata
-	20, // 4: twofold.v1.ViewMetadata.ttl:type_name -> google.protobuf.Duration
-	21, // 5: twofold.v1.ViewMetadata.fault:type_name -> google.rpc.Status
-	1,  // 6: twofold.v1.StreamOnlineFeaturesRequest.request:type_name -> twofold.v1.GetOnlineFeaturesRequest
-	2,  // 7: twofold.v1.StreamOnlineFeaturesResponse.response:type_name -> twofold.v1.GetOnlineFeaturesResponse
-	21, // 8: twofold.v1.StreamOnlineFeaturesResponse.error:type_name -> google.rpc.Status
-	7,  // 9: twofold.v1.GetHistoricalFeaturesRequest.header:type_name -> twofold.v1.HistoricalHeader
-	8,  // 10: twofold.v1.GetHistoricalFeaturesRequest.entity_rows:type_name -> twofold.v1.EntityRows
-	0,  // 11: twofold.v1.HistoricalHeader.format:type_name -> twofold.v1.HistoricalFormat
-	20, // 12: twofold.v1.HistoricalHeader.max_staleness:type_name -> google.protobuf.Duration
-	9,  // 13: twofold.v1.EntityRows.columns:type_name -> twofold.v1.ColumnBatch
-	19, // 14: twofold.v1.ColumnBatch.columns:type_name -> twofold.v1.Column
-	11, // 15: twofold.v1.GetHistoricalFeaturesResponse.schema:type_name -> twofold.v1.HistoricalSchema
-	13, // 16: twofold.v1.GetHistoricalFeaturesResponse.batch:type_name -> twofold.v1.HistoricalBatch
-	14, // 17: twofold.v1.GetHistoricalFeaturesResponse.manifest:type_name -> twofold.v1.HistoricalManifest
-	12, // 18: twofold.v1.HistoricalSchema.columns:type_name -> twofold.v1.ColumnSchema
-	22, // 19: twofold.v1.ColumnSchema.type:type_name -> twofold.v1.ValueType
-	9,  // 20: twofold.v1.HistoricalBatch.columns:type_name -> twofold.v1.ColumnBatch
-	15, // 21: twofold.v1.HistoricalManifest.views:type_name -> twofold.v1.HistoricalViewManifest
-	16, // 22: twofold.v1.HistoricalViewManifest.files:type_name -> twofold.v1.SourceFile
-	19, // 23: twofold.v1.PushFeaturesRequest.columns:type_name -> twofold.v1.Column
-	1,  // 24: twofold.v1.FeatureService.GetOnlineFeatures:input_type -> twofold.v1.GetOnlineFeaturesRequest
-	4,  // 25: twofold.v1.FeatureService.StreamOnlineFeatures:input_type -> twofold.v1.StreamOnlineFeaturesRequest
-	6,  // 26: twofold.v1.FeatureService.GetHistoricalFeatures:input_type -> twofold.v1.GetHistoricalFeaturesRequest
-	17, // 27: twofold.v1.FeatureService.PushFeatures:input_type -> twofold.v1.PushFeaturesRequest
-	2,  // 28: twofold.v1.FeatureService.GetOnlineFeatures:output_type -> twofold.v1.GetOnlineFeaturesResponse
-	5,  // 29: twofold.v1.FeatureService.StreamOnlineFeatures:output_type -> twofold.v1.StreamOnlineFeaturesResponse
-	10, // 30: twofold.v1.FeatureService.GetHistoricalFeatures:output_type -> twofold.v1.GetHistoricalFeaturesResponse
-	18, // 31: twofold.v1.FeatureService.PushFeatures:output_type -> twofold.v1.PushFeaturesResponse
-	28, // [28:32] is the sub-list for method output_type
-	24, // [24:28] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	27, // 0: twofold.v1.GetOnlineFeaturesRequest.entities:type_name -> twofold.v1.Column
+	28, // 1: twofold.v1.GetOnlineFeaturesRequest.max_staleness:type_name -> google.protobuf.Duration
+	27, // 2: twofold.v1.GetOnlineFeaturesResponse.columns:type_name -> twofold.v1.Column
+	5,  // 3: twofold.v1.GetOnlineFeaturesResponse.views:type_name -> twofold.v1.ViewMetadata
+	28, // 4: twofold.v1.ViewMetadata.ttl:type_name -> google.protobuf.Duration
+	29, // 5: twofold.v1.ViewMetadata.fault:type_name -> google.rpc.Status
+	3,  // 6: twofold.v1.StreamOnlineFeaturesRequest.request:type_name -> twofold.v1.GetOnlineFeaturesRequest
+	4,  // 7: twofold.v1.StreamOnlineFeaturesResponse.response:type_name -> twofold.v1.GetOnlineFeaturesResponse
+	29, // 8: twofold.v1.StreamOnlineFeaturesResponse.error:type_name -> google.rpc.Status
+	9,  // 9: twofold.v1.GetHistoricalFeaturesRequest.header:type_name -> twofold.v1.HistoricalHeader
+	14, // 10: twofold.v1.GetHistoricalFeaturesRequest.entity_rows:type_name -> twofold.v1.EntityRows
+	1,  // 11: twofold.v1.HistoricalHeader.format:type_name -> twofold.v1.HistoricalFormat
+	28, // 12: twofold.v1.HistoricalHeader.max_staleness:type_name -> google.protobuf.Duration
+	10, // 13: twofold.v1.HistoricalHeader.entity_file:type_name -> twofold.v1.EntityFile
+	11, // 14: twofold.v1.HistoricalHeader.entityless:type_name -> twofold.v1.Entityless
+	12, // 15: twofold.v1.HistoricalHeader.time_range:type_name -> twofold.v1.TimeRange
+	13, // 16: twofold.v1.HistoricalHeader.output:type_name -> twofold.v1.ParquetOutput
+	28, // 17: twofold.v1.HistoricalHeader.progress_interval:type_name -> google.protobuf.Duration
+	21, // 18: twofold.v1.HistoricalHeader.repeat_of:type_name -> twofold.v1.HistoricalManifest
+	0,  // 19: twofold.v1.EntityFile.format:type_name -> twofold.v1.EntityFileFormat
+	19, // 20: twofold.v1.EntityFile.types:type_name -> twofold.v1.ColumnSchema
+	15, // 21: twofold.v1.EntityRows.columns:type_name -> twofold.v1.ColumnBatch
+	27, // 22: twofold.v1.ColumnBatch.columns:type_name -> twofold.v1.Column
+	18, // 23: twofold.v1.GetHistoricalFeaturesResponse.schema:type_name -> twofold.v1.HistoricalSchema
+	20, // 24: twofold.v1.GetHistoricalFeaturesResponse.batch:type_name -> twofold.v1.HistoricalBatch
+	21, // 25: twofold.v1.GetHistoricalFeaturesResponse.manifest:type_name -> twofold.v1.HistoricalManifest
+	17, // 26: twofold.v1.GetHistoricalFeaturesResponse.progress:type_name -> twofold.v1.HistoricalProgress
+	2,  // 27: twofold.v1.HistoricalProgress.phase:type_name -> twofold.v1.HistoricalProgress.Phase
+	19, // 28: twofold.v1.HistoricalSchema.columns:type_name -> twofold.v1.ColumnSchema
+	30, // 29: twofold.v1.ColumnSchema.type:type_name -> twofold.v1.ValueType
+	15, // 30: twofold.v1.HistoricalBatch.columns:type_name -> twofold.v1.ColumnBatch
+	23, // 31: twofold.v1.HistoricalManifest.views:type_name -> twofold.v1.HistoricalViewManifest
+	9,  // 32: twofold.v1.HistoricalManifest.header:type_name -> twofold.v1.HistoricalHeader
+	22, // 33: twofold.v1.HistoricalManifest.entity_rows:type_name -> twofold.v1.EntityRowsManifest
+	24, // 34: twofold.v1.HistoricalManifest.output:type_name -> twofold.v1.SourceFile
+	24, // 35: twofold.v1.EntityRowsManifest.files:type_name -> twofold.v1.SourceFile
+	24, // 36: twofold.v1.HistoricalViewManifest.files:type_name -> twofold.v1.SourceFile
+	28, // 37: twofold.v1.HistoricalViewManifest.ttl:type_name -> google.protobuf.Duration
+	27, // 38: twofold.v1.PushFeaturesRequest.columns:type_name -> twofold.v1.Column
+	3,  // 39: twofold.v1.FeatureService.GetOnlineFeatures:input_type -> twofold.v1.GetOnlineFeaturesRequest
+	6,  // 40: twofold.v1.FeatureService.StreamOnlineFeatures:input_type -> twofold.v1.StreamOnlineFeaturesRequest
+	8,  // 41: twofold.v1.FeatureService.GetHistoricalFeatures:input_type -> twofold.v1.GetHistoricalFeaturesRequest
+	25, // 42: twofold.v1.FeatureService.PushFeatures:input_type -> twofold.v1.PushFeaturesRequest
+	4,  // 43: twofold.v1.FeatureService.GetOnlineFeatures:output_type -> twofold.v1.GetOnlineFeaturesResponse
+	7,  // 44: twofold.v1.FeatureService.StreamOnlineFeatures:output_type -> twofold.v1.StreamOnlineFeaturesResponse
+	16, // 45: twofold.v1.FeatureService.GetHistoricalFeatures:output_type -> twofold.v1.GetHistoricalFeaturesResponse
+	26, // 46: twofold.v1.FeatureService.PushFeatures:output_type -> twofold.v1.PushFeaturesResponse
+	43, // [43:47] is the sub-list for method output_type
+	39, // [39:43] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_twofold_v1_feature_service_proto_init() }
@@ -1729,22 +2545,28 @@ func file_twofold_v1_feature_service_proto_init() {
 		(*GetHistoricalFeaturesRequest_Header)(nil),
 		(*GetHistoricalFeaturesRequest_EntityRows)(nil),
 	}
-	file_twofold_v1_feature_service_proto_msgTypes[7].OneofWrappers = []any{
+	file_twofold_v1_feature_service_proto_msgTypes[6].OneofWrappers = []any{
+		(*HistoricalHeader_EntityFile)(nil),
+		(*HistoricalHeader_Entityless)(nil),
+	}
+	file_twofold_v1_feature_service_proto_msgTypes[9].OneofWrappers = []any{}
+	file_twofold_v1_feature_service_proto_msgTypes[11].OneofWrappers = []any{
 		(*EntityRows_Columns)(nil),
 		(*EntityRows_ArrowIpc)(nil),
 	}
-	file_twofold_v1_feature_service_proto_msgTypes[9].OneofWrappers = []any{
+	file_twofold_v1_feature_service_proto_msgTypes[13].OneofWrappers = []any{
 		(*GetHistoricalFeaturesResponse_Schema)(nil),
 		(*GetHistoricalFeaturesResponse_Batch)(nil),
 		(*GetHistoricalFeaturesResponse_Manifest)(nil),
+		(*GetHistoricalFeaturesResponse_Progress)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_twofold_v1_feature_service_proto_rawDesc), len(file_twofold_v1_feature_service_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   18,
+			NumEnums:      3,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

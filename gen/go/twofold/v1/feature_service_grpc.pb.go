@@ -44,8 +44,9 @@ type FeatureServiceClient interface {
 	// stream goes on. The stream ends when the client has closed its side and every request is answered.
 	StreamOnlineFeatures(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamOnlineFeaturesRequest, StreamOnlineFeaturesResponse], error)
 	// Joins features to entity rows as they stood at each row's own time. The client sends a header, then chunks of
-	// entity rows, and closes its side; the server answers with a schema, then batches in the order of the entity rows, then one
-	// manifest. A stream that ended without the manifest is not complete.
+	// entity rows (none where the header says where the rows are), and closes its side; the server answers with a schema, then batches
+	// in the order of the entity rows, then one manifest; with progress messages between, where asked for. A stream that ended without the
+	// manifest is not complete. A client that reads slowly slows the server; what it has not read takes no memory.
 	GetHistoricalFeatures(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[GetHistoricalFeaturesRequest, GetHistoricalFeaturesResponse], error)
 	// Writes rows of one feature view to the online store. A row replaces the stored one unless that is newer, by event time and then
 	// by created time, so calls may be retried and may race with the syncer; of two rows with equal times the later write stays, but a
@@ -126,8 +127,9 @@ type FeatureServiceServer interface {
 	// stream goes on. The stream ends when the client has closed its side and every request is answered.
 	StreamOnlineFeatures(grpc.BidiStreamingServer[StreamOnlineFeaturesRequest, StreamOnlineFeaturesResponse]) error
 	// Joins features to entity rows as they stood at each row's own time. The client sends a header, then chunks of
-	// entity rows, and closes its side; the server answers with a schema, then batches in the order of the entity rows, then one
-	// manifest. A stream that ended without the manifest is not complete.
+	// entity rows (none where the header says where the rows are), and closes its side; the server answers with a schema, then batches
+	// in the order of the entity rows, then one manifest; with progress messages between, where asked for. A stream that ended without the
+	// manifest is not complete. A client that reads slowly slows the server; what it has not read takes no memory.
 	GetHistoricalFeatures(grpc.BidiStreamingServer[GetHistoricalFeaturesRequest, GetHistoricalFeaturesResponse]) error
 	// Writes rows of one feature view to the online store. A row replaces the stored one unless that is newer, by event time and then
 	// by created time, so calls may be retried and may race with the syncer; of two rows with equal times the later write stays, but a
