@@ -16,6 +16,8 @@ type driver interface {
 	stat(ctx context.Context, at location) (object, error)
 	// open prepares reading exactly the object that was listed: bytes of another version are never given, reads then fail with errChanged.
 	open(ctx context.Context, o object) (objectReader, error)
+	// create begins an object. Without overwrite, one that is there is an error of kind Precondition, here or when it is committed.
+	create(ctx context.Context, at location, overwrite bool) (objectWriter, error)
 }
 
 // objectReader reads one version of one object. Its methods may be called by several goroutines at once.

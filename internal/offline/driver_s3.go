@@ -157,8 +157,7 @@ func (r *s3Reader) readAt(ctx context.Context, p []byte, offset int64) error {
 // get reads one range once. It gives the bytes that came, also with an error: the SDK tries a request again, but not a
 // body that breaks off.
 func (r *s3Reader) get(ctx context.Context, p []byte, offset int64) (int, error) {
-	patience := s3Attempts*(s3ResponseTimeout+s3MaxBackoff) + time.Duration(len(p)/s3MinBytesPerSecond)*time.Second
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, s3Patience(len(p)))
 	defer cancel()
 	input := &s3.GetObjectInput{
 		Bucket: &r.o.at.bucket,
@@ -184,6 +183,11 @@ func (r *s3Reader) get(ctx context.Context, p []byte, offset int64) (int, error)
 		return n, s3Fault("read", r.o.at, err)
 	}
 	return n, nil
+}
+
+// s3Patience is how long a request that moves so many bytes is waited for, all its attempts together.
+func s3Patience(bytes int) time.Duration {
+	return s3Attempts*(s3ResponseTimeout+s3MaxBackoff) + time.Duration(bytes/s3MinBytesPerSecond)*time.Second
 }
 
 // changedError marks an error that no further attempt mends.
