@@ -1,52 +1,106 @@
 package offline
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/stretchr/testify/require"
 
 	"github.com/twofold-ml/twofold/internal/feature"
 )
 
-// BenchmarkKeys reads key and time of a million rows; BenchmarkGather fetches one row in a hundred of a column of doubles.
-func benchTable(b *testing.B) []*Fragment {
-	const rows = 1_000_000
-	ids, values := make([]int64, rows), make([]float64, rows)
+const benchRows = 1_000_000
+
+// benchFile is one row group of a million rows, zstd: key, time, ten doubles, some with nulls where nulls is set, and a string of few values.
+func benchFile(b *testing.B, nulls bool, options ...parquet.WriterProperty) []byte {
+	random := rand.New(rand.NewPCG(1, 2))
+	ids, ts := make([]int64, benchRows), make([]int64, benchRows)
 	for i := range ids {
-		ids[i], values[i] = int64(i), float64(i)*1.1
+		ids[i], ts[i] = random.Int64N(500_000), 1_356_998_400_000_000+int64(i)*1000
 	}
-	p := filePlace(b)
-	data := writeArrow(b, rows, []arrow.Field{field("id", arrow.PrimitiveTypes.Int64), field("ts", timestampUTC), field("x", arrow.PrimitiveTypes.Float64)},
-		[]arrow.Array{int64s(ids...), times(ids...), doubles(values...)})
-	p.put(b, "t.parquet", data)
-	fragments, _, err := p.store.Table(view("t.parquet", feature.Int64, xFeature)).Fragments(b.Context(), feature.AllTime())
-	require.NoError(b, err)
-	return fragments
+	fields := []arrow.Field{field("id", arrow.PrimitiveTypes.Int64), field("ts", timestampUTC)}
+	columns := []arrow.Array{int64s(ids...), times(ts...)}
+	for i := range 10 {
+		values := array.NewFloat64Builder(memory.DefaultAllocator)
+		for range benchRows {
+			if nulls && random.IntN(10) == 0 {
+				values.AppendNull()
+			} else {
+				values.Append(random.Float64() * 1000)
+			}
+		}
+		fields = append(fields, field(fmt.Sprintf("f%d", i), arrow.PrimitiveTypes.Float64))
+		columns = append(columns, values.NewArray())
+	}
+	texts := array.NewStringBuilder(memory.DefaultAllocator)
+	for range benchRows {
+		texts.Append(fmt.Sprintf("category-%d", random.IntN(1000)))
+	}
+	fields, columns = append(fields, field("s", arrow.BinaryTypes.String)), append(columns, texts.NewArray())
+	options = append([]parquet.WriterProperty{parquet.WithCompression(compress.Codecs.Zstd), parquet.WithDictionaryDefault(false), parquet.WithDictionaryFor("s", true)}, options...)
+	return writeArrow(b, benchRows, fields, columns, options...)
 }
 
+func benchFragment(b *testing.B, p place, data []byte) (*Fragment, []int) {
+	var features []feature.Feature
+	var columns []int
+	for i := range 10 {
+		features = append(features, feature.Feature{Name: fmt.Sprintf("f%d", i), Type: feature.Double})
+		columns = append(columns, i)
+	}
+	features, columns = append(features, feature.Feature{Name: "s", Type: feature.String}), append(columns, 10)
+	p.put(b, "t.parquet", data)
+	fragments, _, err := p.store.Table(view("t.parquet", feature.Int64, features...)).Fragments(b.Context(), feature.AllTime())
+	require.NoError(b, err)
+	return fragments[0], columns
+}
+
+// BenchmarkKeys reads key and time of a million rows.
 func BenchmarkKeys(b *testing.B) {
-	fragments := benchTable(b)
+	f, _ := benchFragment(b, filePlace(b), benchFile(b, false))
 	b.ReportAllocs()
 	for b.Loop() {
 		rows := 0
-		require.NoError(b, fragments[0].Keys(b.Context(), feature.AllTime(), func(k feature.KeyBatch) error { rows += k.Len(); return nil }))
-		require.EqualValues(b, fragments[0].NumRows(), rows)
+		require.NoError(b, f.Keys(b.Context(), feature.AllTime(), func(k feature.KeyBatch) error { rows += k.Len(); return nil }))
+		require.EqualValues(b, f.NumRows(), rows)
 	}
-	b.ReportMetric(float64(fragments[0].NumRows())*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+	b.ReportMetric(float64(f.NumRows())*float64(b.N)/b.Elapsed().Seconds()/1e6, "Mrows/s")
 }
 
+// BenchmarkGather fetches ten doubles and a string of rows spread over a million.
 func BenchmarkGather(b *testing.B) {
-	fragments := benchTable(b)
-	var rows []int64
-	for row := int64(0); row < fragments[0].NumRows(); row += 100 {
-		rows = append(rows, row)
+	for _, nulls := range []bool{false, true} {
+		f, columns := benchFragment(b, filePlace(b), benchFile(b, nulls))
+		for _, perMille := range []int{1, 100, 1000} {
+			b.Run(fmt.Sprintf("nulls=%v/%.1f%%", nulls, float64(perMille)/10), func(b *testing.B) { benchmarkGather(b, f, columns, perMille) })
+		}
 	}
-	dst := feature.NewColumn(feature.Double, len(rows))
+}
+
+func benchmarkGather(b *testing.B, f *Fragment, columns []int, perMille int) {
+	random := rand.New(rand.NewPCG(3, 4))
+	var rows []int64
+	for row := range f.NumRows() {
+		if random.IntN(1000) < perMille {
+			rows = append(rows, row)
+		}
+	}
+	dst := make([]*feature.Column, len(columns))
+	for i, c := range columns {
+		dst[i] = feature.NewColumn(f.table.view.Features[c].Type, len(rows))
+	}
 	b.ReportAllocs()
 	for b.Loop() {
-		dst.Reset()
-		require.NoError(b, fragments[0].Gather(b.Context(), rows, []int{0}, []*feature.Column{dst}))
+		for _, c := range dst {
+			c.Reset()
+		}
+		require.NoError(b, f.Gather(b.Context(), rows, columns, dst))
 	}
-	b.ReportMetric(float64(len(rows))*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+	b.ReportMetric(float64(len(rows))*float64(b.N)/b.Elapsed().Seconds()/1e6, "Mrows/s")
 }

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
-	"github.com/apache/arrow-go/v18/parquet/file"
 
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
@@ -16,19 +14,22 @@ import (
 // batchRows is how many rows are decoded at once.
 const batchRows = 8192
 
-// columnReader reads one column of one row group from front to back. It is what stands between this package and the decoder
-// of values, so that the decoder can be replaced.
+// columnReader reads one column of one row group from front to back.
 type columnReader interface {
 	// read appends the next n rows to dst.
 	read(dst *feature.Column, n int) error
 	// skip goes n rows further without reading them.
 	skip(n int64) error
+	// gather appends rows, which are ascending, distinct and not before the next one, to dst.
+	gather(dst *feature.Column, rows []int64) error
 	// finish checks that no rows are left. Call it after the last row was read or skipped.
 	finish() error
+	// close gives back the memory that was read into.
+	close()
 }
 
-// openColumn gives the reader of a stored column as type want. It reads nothing yet.
-func openColumn(ctx context.Context, s span, c chunk, col column, want feature.Type) (columnReader, error) {
+// openColumn gives the reader of a stored column as type want. It reads nothing yet. locations may be nil.
+func openColumn(ctx context.Context, s span, c chunk, col column, want feature.Type, locations []pageLocation) (columnReader, error) {
 	elem := want
 	if col.list {
 		elem = want.Elem()
@@ -37,55 +38,56 @@ func openColumn(ctx context.Context, s span, c chunk, col column, want feature.T
 	if err != nil {
 		return nil, err
 	}
-	pages := newPageReader(ctx, s, c, col.descr)
-	// Deprecated because it trusts its pages; ours are checked before they get there (pagecheck.go).
-	decoder := file.NewColumnReader(col.descr, pages, memory.DefaultAllocator, nil) //nolint:staticcheck // see above
-	switch d := decoder.(type) {
-	case *file.BooleanColumnChunkReader:
-		return newReader[bool](d, pages, col, converter), nil
-	case *file.Int32ColumnChunkReader:
-		return newReader[int32](d, pages, col, converter), nil
-	case *file.Int64ColumnChunkReader:
-		return newReader[int64](d, pages, col, converter), nil
-	case *file.Int96ColumnChunkReader:
-		return newReader[parquet.Int96](d, pages, col, converter), nil
-	case *file.Float32ColumnChunkReader:
-		return newReader[float32](d, pages, col, converter), nil
-	case *file.Float64ColumnChunkReader:
-		return newReader[float64](d, pages, col, converter), nil
-	case *file.ByteArrayColumnChunkReader:
-		return newReader[parquet.ByteArray](d, pages, col, converter), nil
-	case *file.FixedLenByteArrayColumnChunkReader:
-		return newReader[parquet.FixedLenByteArray](d, pages, col, converter), nil
+	pages := newPageReader(ctx, s, c, col.descr, locations)
+	switch col.descr.PhysicalType() {
+	case parquet.Types.Boolean:
+		return newReader[bool](pages, col, converter, nil)
+	case parquet.Types.Int32:
+		return newReader(pages, col, converter, newFixedValues(readInt32s, 4))
+	case parquet.Types.Int64:
+		return newReader(pages, col, converter, newFixedValues(readInt64s, 8))
+	case parquet.Types.Int96:
+		return newReader[parquet.Int96](pages, col, converter, nil)
+	case parquet.Types.Float:
+		return newReader(pages, col, converter, newFixedValues(readFloats, 4))
+	case parquet.Types.Double:
+		return newReader(pages, col, converter, newFixedValues(readDoubles, 8))
+	case parquet.Types.ByteArray:
+		return newReader(pages, col, converter, newByteValues)
+	case parquet.Types.FixedLenByteArray:
+		return newReader[parquet.FixedLenByteArray](pages, col, converter, nil)
 	}
 	return nil, fmt.Errorf("its physical type is not known")
 }
 
-// chunkDecoder is arrow-go's typed column reader.
-type chunkDecoder[T physical] interface {
-	HasNext() bool
-	Err() error
-	ReadBatchInPage(batchSize int64, values []T, defLevels, repLevels []int16) (total int64, valuesRead int, err error)
-	Skip(rows int64) (int64, error)
+func newReader[T physical](pages *pageReader, col column, converter any, direct directValues[T]) (columnReader, error) {
+	convert := converter.(appender[T])
+	if !col.list {
+		r := &flatReader[T]{pages: pages, column: col, convert: convert, maxDef: uint32(col.descr.MaxDefinitionLevel())}
+		if !isNullType(col.descr) {
+			r.direct = direct
+		}
+		return r, nil
+	}
+	source := &arrowPages{source: func() (*dataPage, *dictionaryPage, error) {
+		page, err := pages.next(0)
+		return page, pages.dictionary, err
+	}}
+	decoder, err := newDecoder[T](col.descr, source)
+	if err != nil {
+		return nil, err
+	}
+	return &listReader[T]{levelReader: levelReader[T]{decoder: decoder, source: source, column: col}, pages: pages, convert: convert}, nil
 }
 
-// levelReader reads levels and values in batches within a page.
+// levelReader reads levels and values in batches within a page, by arrow-go's decoder.
 type levelReader[T physical] struct {
 	decoder chunkDecoder[T]
-	pages   *pageReader
+	source  *arrowPages
 	column  column
-	convert appender[T]
 
 	values     []T
 	defs, reps []int16
-}
-
-func newReader[T physical](d chunkDecoder[T], pages *pageReader, col column, converter any) columnReader {
-	r := levelReader[T]{decoder: d, pages: pages, column: col, convert: converter.(appender[T])}
-	if col.list {
-		return &listReader[T]{levelReader: r}
-	}
-	return &flatReader[T]{levelReader: r}
 }
 
 // next decodes at most n levels of the present or the next page. It gives the number of levels and the values
@@ -94,7 +96,7 @@ func (r *levelReader[T]) next(n int) (levels int, values []T, err error) {
 	if !r.decoder.HasNext() {
 		return 0, nil, r.decoder.Err()
 	}
-	n = min(n, r.pages.maxBatch())
+	n = min(n, r.source.last.maxBatch())
 	if cap(r.values) < n {
 		r.values = make([]T, n)
 	}
@@ -111,10 +113,12 @@ func (r *levelReader[T]) next(n int) (levels int, values []T, err error) {
 		return 0, nil, err
 	}
 	if total <= 0 || total > int64(n) {
-		return 0, nil, errors.New("a page has fewer values than its header says")
+		return 0, nil, errFewValues
 	}
 	return int(total), r.values[:read], r.checkLevels(int(total), read)
 }
+
+var errFewValues = errors.New("a page has fewer values than its header says")
 
 // nonEmpty gives nil for levels that the column does not have.
 func nonEmpty(levels []int16) []int16 {
@@ -134,7 +138,7 @@ func (r *levelReader[T]) checkLevels(total, read int) error {
 			if d == maxDef {
 				present++
 			} else if d < 0 || d > maxDef {
-				return fmt.Errorf("the definition level %d is not possible", d)
+				return errDefinitionLevel(int(d))
 			}
 		}
 	}
@@ -151,120 +155,18 @@ func (r *levelReader[T]) checkLevels(total, read int) error {
 	return nil
 }
 
+func errDefinitionLevel(level int) error {
+	return fmt.Errorf("the definition level %d is not possible", level)
+}
+
 var errRowsMissing = errors.New("it has fewer rows than the row group")
-
-// flatReader reads a column with one value, or null, a row.
-type flatReader[T physical] struct {
-	levelReader[T]
-	row int64 // the next one
-}
-
-func (r *flatReader[T]) read(dst *feature.Column, n int) error {
-	for n > 0 {
-		total, values, err := r.next(n)
-		if err != nil {
-			return err
-		}
-		if total == 0 {
-			return errRowsMissing
-		}
-		if err := r.append(dst, total, values); err != nil {
-			return err
-		}
-		r.row += int64(total)
-		n -= total
-	}
-	return nil
-}
-
-// append puts the values, and nulls between them, into dst.
-func (r *flatReader[T]) append(dst *feature.Column, total int, values []T) error {
-	if len(values) == total {
-		return r.appendPresent(dst, values)
-	}
-	maxDef := r.column.descr.MaxDefinitionLevel()
-	for i := 0; i < total; {
-		run := i
-		for run < total && r.defs[run] == maxDef {
-			run++
-		}
-		if run > i {
-			if err := r.appendPresent(dst, values[:run-i]); err != nil {
-				return err
-			}
-			values = values[run-i:]
-			i = run
-			continue
-		}
-		dst.AppendMissing(feature.Null)
-		i++
-	}
-	return nil
-}
-
-func (r *flatReader[T]) appendPresent(dst *feature.Column, values []T) error {
-	for range values {
-		dst.Status = append(dst.Status, feature.Present)
-	}
-	return r.convert(dst, values)
-}
-
-// skipStep bounds the levels that arrow-go makes room for when it skips inside a page.
-const skipStep = 1 << 15
-
-func (r *flatReader[T]) skip(n int64) error {
-	target := r.row + n
-	if target > r.pages.chunk.values {
-		return errRowsMissing
-	}
-	if target >= r.pages.endRow {
-		// Drop the rest of this page, and let the pages before the target go by unread.
-		r.pages.skipTo = target
-		if rest := r.pages.endRow - r.row; rest > 0 {
-			if err := r.skipInPage(rest); err != nil {
-				return err
-			}
-		}
-		r.row = target
-		if target == r.pages.chunk.values {
-			return nil
-		}
-		if !r.decoder.HasNext() {
-			return errors.Join(r.decoder.Err(), errRowsMissing)
-		}
-		r.row = r.pages.firstRow
-		if r.row > target || r.pages.endRow <= target {
-			return errRowsMissing
-		}
-	}
-	for r.row < target {
-		if err := r.skipInPage(min(skipStep, target-r.row)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// skipInPage skips rows of the present page, which has so many.
-func (r *flatReader[T]) skipInPage(n int64) error {
-	if _, err := r.decoder.Skip(n); err != nil {
-		return err
-	}
-	r.row += n
-	return nil
-}
-
-func (r *flatReader[T]) finish() error {
-	if r.decoder.HasNext() {
-		return errors.New("it has more rows than the row group")
-	}
-	return r.decoder.Err()
-}
 
 // listReader reads a column of lists. A row may go on in the next page, so it is known to be whole only when the next one begins.
 type listReader[T physical] struct {
 	levelReader[T]
-	row int64 // that is being read
+	pages   *pageReader
+	convert appender[T]
+	row     int64 // that is being read
 	// What is decoded and not yet consumed: levels from i on, and the values that go with them.
 	i, total int
 	pending  []T
@@ -373,6 +275,20 @@ func (r *listReader[T]) skip(n int64) error {
 	}
 	return nil
 }
+
+func (r *listReader[T]) gather(dst *feature.Column, rows []int64) error {
+	for _, row := range rows {
+		if err := r.skip(row - r.row); err != nil {
+			return err
+		}
+		if err := r.readRow(dst); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *listReader[T]) close() { r.pages.close() }
 
 func (r *listReader[T]) finish() error {
 	more, err := r.fill()

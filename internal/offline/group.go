@@ -55,7 +55,7 @@ func (s *source) openGroup(ctx context.Context, index int, bindings []binding) (
 			g.readers[i] = constantReader{b.constant}
 			continue
 		}
-		if g.readers[i], err = openColumn(ctx, spans[i], chunks[b.stored.leaf], b.stored, b.t); err != nil {
+		if g.readers[i], err = openColumn(ctx, spans[i], chunks[b.stored.leaf], b.stored, b.t, nil); err != nil {
 			return nil, g.fail(b, err)
 		}
 	}
@@ -63,7 +63,14 @@ func (s *source) openGroup(ctx context.Context, index int, bindings []binding) (
 }
 
 // close lets go of the file. It was only read, so there is nothing to fail for.
-func (g *groupReader) close() { _ = g.object.close() }
+func (g *groupReader) close() {
+	for _, r := range g.readers {
+		if r != nil {
+			r.close()
+		}
+	}
+	_ = g.object.close()
+}
 
 // spans gives the bytes of each stored column.
 func (g *groupReader) spans(ctx context.Context) ([]span, error) {
@@ -143,36 +150,9 @@ func (g *groupReader) finish() error {
 
 // gather appends the given rows, ascending and distinct, of column i to dst.
 func (g *groupReader) gather(ctx context.Context, i int, rows []int64, dst *feature.Column) error {
-	err := guard(func() error { return gatherRows(ctx, g.readers[i], rows, dst) })
+	err := guard(func() error { return g.readers[i].gather(dst, rows) })
 	if err != nil {
 		return g.fail(g.bindings[i], err)
-	}
-	return nil
-}
-
-// gatherRows reads runs of neighbouring rows and skips between them.
-func gatherRows(ctx context.Context, r columnReader, rows []int64, dst *feature.Column) error {
-	var at int64
-	for i := 0; i < len(rows); {
-		if i%1024 == 0 {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-		}
-		if skipped := rows[i] - at; skipped > 0 {
-			if err := r.skip(skipped); err != nil {
-				return err
-			}
-		}
-		run := 1
-		for i+run < len(rows) && rows[i+run] == rows[i]+int64(run) && run < batchRows {
-			run++
-		}
-		if err := r.read(dst, run); err != nil {
-			return err
-		}
-		at = rows[i] + int64(run)
-		i += run
 	}
 	return nil
 }
@@ -206,5 +186,10 @@ func (r constantReader) read(dst *feature.Column, n int) error {
 	return nil
 }
 
+func (r constantReader) gather(dst *feature.Column, rows []int64) error {
+	return r.read(dst, len(rows))
+}
+
 func (constantReader) skip(int64) error { return nil }
+func (constantReader) close()           {}
 func (constantReader) finish() error    { return nil }

@@ -1,16 +1,13 @@
 package offline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
-	"github.com/apache/arrow-go/v18/parquet/compress"
-	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/schema"
 )
 
@@ -112,74 +109,120 @@ func (h *pageHeader) check(c chunk, bytesLeft, valuesLeft int64) error {
 	return nil
 }
 
-// pageReader walks the pages of one column chunk, checks them, decompresses them, and gives them to arrow-go's column reader. It
-// implements file.PageReader.
+// dataPage is a data page that is checked and decompressed. It is valid until the next one is read.
+type dataPage struct {
+	pageHeader
+	body []byte
+	// levels is how many bytes of levels a V2 page begins with.
+	levels int
+}
+
+// dictionaryPage holds the values that data pages refer to.
+type dictionaryPage struct {
+	pageHeader
+	body []byte
+	// starts of its byte arrays, once they are known.
+	starts []uint32
+}
+
+// pageReader walks the pages of one column chunk, checks them and decompresses them.
 type pageReader struct {
 	ctx   context.Context
 	span  span
 	chunk chunk
 	descr *schema.Column
+	// locations says where the data pages are, nil where that is not known.
+	locations []pageLocation
 
 	pos        int64 // of the next page header
 	valuesRead int64 // values of the data pages passed
-	page       file.Page
-	err        error
+	dictionary *dictionaryPage
 
-	// Rows are known where every row is one value. Pages that end at or before row skipTo are not decompressed.
+	// Rows are known where every row is one value: those of the page read last.
 	firstRow, endRow int64
-	skipTo           int64
 
 	decompressor decompressor
-	body         []byte
-	dictBody     []byte
-	largeValues  bool // see maxBatch
+	buffers      *pageBuffers
 }
 
-func newPageReader(ctx context.Context, s span, c chunk, descr *schema.Column) *pageReader {
-	return &pageReader{ctx: ctx, span: s, chunk: c, descr: descr, pos: c.offset, decompressor: decompressor{codec: c.codec}}
-}
-
-// Next goes to the next page that has to be decoded.
-func (p *pageReader) Next() bool {
-	p.page = nil
-	if p.err != nil {
-		return false
+func newPageReader(ctx context.Context, s span, c chunk, descr *schema.Column, locations []pageLocation) *pageReader {
+	return &pageReader{
+		ctx: ctx, span: s, chunk: c, descr: descr, locations: locations, pos: c.offset,
+		decompressor: decompressor{codec: c.codec}, buffers: takePageBuffers(),
 	}
-	more, err := p.next()
-	p.err = err
-	return more && err == nil
 }
 
-func (p *pageReader) next() (bool, error) {
+// close gives the memory of the pages back: they are not valid any more.
+func (p *pageReader) close() {
+	p.buffers.release()
+	p.buffers, p.dictionary = nil, nil
+}
+
+// next gives the next data page that has values; nil is the end. Where every row is one value, pages that end at or before row
+// from are passed over without being decompressed, and, where it is known where they are, without being read.
+func (p *pageReader) next(from int64) (*dataPage, error) {
 	end := p.chunk.offset + p.chunk.length
-	for p.pos < end && p.valuesRead < p.chunk.values {
+	for p.valuesRead < p.chunk.values {
+		if err := p.ctx.Err(); err != nil {
+			return nil, err
+		}
+		expected := p.seek(from)
+		if p.pos >= end {
+			break
+		}
 		header, length, err := p.readHeader(end)
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 		bodyAt := p.pos + int64(length)
 		if err := header.check(p.chunk, end-bodyAt, p.chunk.values-p.valuesRead); err != nil {
-			return false, err
+			return nil, err
 		}
 		p.pos = bodyAt + int64(header.compressed)
 		switch header.kind {
 		case pageDictionary:
-			p.page, err = p.dictionary(header, bodyAt)
-			return err == nil, err
+			if err := p.readDictionary(header, bodyAt); err != nil {
+				return nil, err
+			}
 		case pageData, pageDataV2:
 			p.firstRow, p.endRow = p.valuesRead, p.valuesRead+int64(header.values)
 			p.valuesRead = p.endRow
-			if header.values == 0 || (p.descr.MaxRepetitionLevel() == 0 && p.endRow <= p.skipTo) {
+			if p.locations != nil && expected != int64(header.values) {
+				return nil, fmt.Errorf("the page index says that a page has %d values, and the page %d", expected, header.values)
+			}
+			if header.values == 0 || (p.descr.MaxRepetitionLevel() == 0 && p.endRow <= from) {
 				continue
 			}
-			p.page, err = p.dataPage(header, bodyAt)
-			return err == nil, err
+			return p.dataPage(header, bodyAt)
 		}
 	}
 	if p.valuesRead < p.chunk.values {
-		return false, fmt.Errorf("its pages end after %d of %d values", p.valuesRead, p.chunk.values)
+		return nil, fmt.Errorf("its pages end after %d of %d values", p.valuesRead, p.chunk.values)
 	}
-	return false, nil
+	return nil, nil
+}
+
+// seek goes to the page that row from is in, where the page index knows it, and gives the number of its values; −1 where that is not known.
+// The dictionary, which comes before the data pages, is read first.
+func (p *pageReader) seek(from int64) (values int64) {
+	if p.locations == nil || p.pos < p.locations[0].offset {
+		return -1
+	}
+	from = max(from, p.valuesRead)
+	i, found := slices.BinarySearchFunc(p.locations, from, func(l pageLocation, row int64) int { return cmp.Compare(l.firstRow, row) })
+	if !found {
+		i-- // the first page begins with row 0, so there is one before
+	}
+	p.pos, p.valuesRead = p.locations[i].offset, p.locations[i].firstRow
+	return p.endOf(i) - p.valuesRead
+}
+
+// endOf is the row after the last one of a page of the index.
+func (p *pageReader) endOf(i int) int64 {
+	if i+1 < len(p.locations) {
+		return p.locations[i+1].firstRow
+	}
+	return p.chunk.values
 }
 
 // readHeader parses the header at p.pos.
@@ -200,106 +243,69 @@ func (p *pageReader) readHeader(end int64) (pageHeader, int, error) {
 	}
 }
 
-func (p *pageReader) dictionary(h pageHeader, at int64) (file.Page, error) {
+func (p *pageReader) readDictionary(h pageHeader, at int64) error {
+	if p.dictionary != nil {
+		return errors.New("it has two dictionaries")
+	}
 	raw, err := p.span.at(p.ctx, at, int(h.compressed))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if p.dictBody, err = p.decompressor.decompress(p.dictBody, raw, int(h.uncompressed)); err != nil {
-		return nil, err
+	if p.buffers.dictionary, err = p.decompressor.decompress(p.buffers.dictionary, raw, int(h.uncompressed)); err != nil {
+		return err
 	}
-	if err := checkDictionary(h, p.dictBody, p.descr); err != nil {
-		return nil, err
-	}
-	return file.NewDictionaryPage(memory.NewBufferBytes(p.dictBody), h.values, parquet.Encoding(h.encoding)), nil
+	p.dictionary = &dictionaryPage{pageHeader: h, body: p.buffers.dictionary}
+	return checkDictionary(h, p.dictionary.body, p.descr)
 }
 
-func (p *pageReader) dataPage(h pageHeader, at int64) (file.Page, error) {
+func (p *pageReader) dataPage(h pageHeader, at int64) (*dataPage, error) {
 	raw, err := p.span.at(p.ctx, at, int(h.compressed))
 	if err != nil {
 		return nil, err
 	}
-	levels := 0
+	page := &dataPage{pageHeader: h}
 	if h.kind == pageDataV2 {
-		levels = int(h.defBytes) + int(h.repBytes)
+		page.levels = int(h.defBytes) + int(h.repBytes)
 	}
-	if p.body, err = p.decompressBody(h, raw, levels); err != nil {
+	if p.buffers.body, err = p.decompressBody(h, raw, page.levels); err != nil {
 		return nil, err
 	}
-	if err := p.checkValues(h, levels); err != nil {
-		return nil, err
-	}
-	buffer := memory.NewBufferBytes(p.body)
-	encoding := parquet.Encoding(h.encoding)
-	if h.kind == pageDataV2 {
-		return file.NewDataPageV2(buffer, h.values, h.nulls, h.rows, encoding, h.defBytes, h.repBytes, h.uncompressed, false), nil
-	}
-	return file.NewDataPageV1(buffer, h.values, encoding, parquet.Encoding(h.defEncoding), parquet.Encoding(h.repEncoding), h.uncompressed), nil
+	page.body = p.buffers.body
+	return page, p.checkValues(page)
 }
 
 // decompressBody gives the page's bytes. The levels of a V2 page are never compressed.
 func (p *pageReader) decompressBody(h pageHeader, raw []byte, levels int) ([]byte, error) {
+	body := p.buffers.body
 	if h.kind != pageDataV2 {
-		return p.decompressor.decompress(p.body, raw, int(h.uncompressed))
+		return p.decompressor.decompress(body, raw, int(h.uncompressed))
 	}
 	if !h.isCompressed || p.chunk.codec == codecNone || len(raw) == levels {
 		if len(raw) != int(h.uncompressed) {
 			return nil, fmt.Errorf("a page has %d bytes, not %d", len(raw), h.uncompressed)
 		}
-		return append(slices.Grow(p.body[:0], len(raw)+pagePadding), raw...), nil
+		return append(slices.Grow(body[:0], len(raw)+pagePadding), raw...), nil
 	}
-	return p.decompressor.decompressAfter(append(p.body[:0], raw[:levels]...), raw[levels:], int(h.uncompressed)-levels)
+	return p.decompressor.decompressAfter(append(body[:0], raw[:levels]...), raw[levels:], int(h.uncompressed)-levels)
 }
 
 // checkValues checks the parts of a page that arrow-go's decoders would believe.
-func (p *pageReader) checkValues(h pageHeader, levels int) error {
-	values := p.body[levels:]
-	if h.kind == pageData {
+func (p *pageReader) checkValues(page *dataPage) error {
+	values := page.body[page.levels:]
+	if page.kind == pageData {
 		var err error
-		if values, err = skipLevels(values, h, p.descr); err != nil {
+		if values, err = skipLevels(values, page.pageHeader, p.descr); err != nil {
 			return err
 		}
 	}
-	p.largeValues = parquet.Encoding(h.encoding) == parquet.Encodings.DeltaByteArray
-	return checkEncoding(parquet.Encoding(h.encoding), values, int64(h.values))
+	return checkEncoding(parquet.Encoding(page.encoding), values, int64(page.values))
 }
 
 // maxBatch gives how many values may be decoded at once. In delta byte arrays a few bytes can stand for a value as long as the page, so
 // as many as are decoded at once can take so many times the page's bytes.
-func (p *pageReader) maxBatch() int {
-	if !p.largeValues {
+func (p *dataPage) maxBatch() int {
+	if parquet.Encoding(p.encoding) != parquet.Encodings.DeltaByteArray {
 		return batchRows
 	}
 	return max(1, min(batchRows, (16<<20)/(len(p.body)+1)))
 }
-
-// Page gives the page that Next went to.
-func (p *pageReader) Page() file.Page { return p.page }
-
-// Err gives the error that ended the pages.
-func (p *pageReader) Err() error { return p.err }
-
-// GetDictionaryPage is asked for where a data page needs a dictionary that did not come before it.
-func (p *pageReader) GetDictionaryPage() (*file.DictionaryPage, error) { return nil, nil }
-
-// SetMaxPageHeaderSize does nothing: the bound is fixed.
-func (p *pageReader) SetMaxPageHeaderSize(int) {}
-
-// Reset is not supported: a page reader belongs to one chunk.
-func (p *pageReader) Reset(parquet.BufferedReader, int64, compress.Compression, *file.CryptoContext) {
-	p.err = errors.New("a page reader cannot be reset")
-}
-
-// SeekToPageWithRow is not supported: skipTo is used instead.
-func (p *pageReader) SeekToPageWithRow(int64) error {
-	return errors.New("a page reader cannot seek")
-}
-
-// Close drops the page.
-func (p *pageReader) Close() error {
-	p.page = nil
-	return nil
-}
-
-var _ file.PageReader = (*pageReader)(nil)
-var _ io.Closer = (*pageReader)(nil)

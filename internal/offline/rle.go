@@ -1,0 +1,151 @@
+package offline
+
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+)
+
+// errRLE says that the run-lengths of levels or dictionary indices are damaged.
+var errRLE = errors.New("a page's run-lengths are damaged")
+
+// rleReader reads numbers in Parquet's hybrid of run-lengths and bit-packing, as levels and dictionary indices are stored. It makes no room for
+// what the bytes promise: callers ask for some numbers at a time.
+type rleReader struct {
+	b     []byte
+	width uint // bits a number, at most 32
+	// The run that is being read: left numbers are to come, all of them value, or, where packed is not nil, packed from bit on.
+	left   uint64
+	value  uint32
+	packed []byte
+	bit    uint64
+}
+
+// newRLE reads b. Numbers of no bits are all 0, whatever b holds.
+func newRLE(b []byte, width uint) (rleReader, error) {
+	if width > 32 {
+		return rleReader{}, errRLE
+	}
+	r := rleReader{b: b, width: width}
+	if width == 0 {
+		r.left = math.MaxUint64
+	}
+	return r, nil
+}
+
+// next begins the next run.
+func (r *rleReader) next() error {
+	header, n := binary.Uvarint(r.b)
+	count := header >> 1
+	if n <= 0 || count == 0 {
+		return errRLE
+	}
+	r.b = r.b[n:]
+	if header&1 == 1 {
+		return r.nextPacked(count)
+	}
+	size := int(r.width+7) / 8
+	if size > len(r.b) {
+		return errRLE
+	}
+	r.left, r.value, r.packed = count, 0, nil
+	for i, c := range r.b[:size] {
+		r.value |= uint32(c) << (8 * i)
+	}
+	r.b = r.b[size:]
+	return nil
+}
+
+// nextPacked begins a run of so many groups of 8 numbers. Some writers leave out the bytes that follow the last number of a page.
+func (r *rleReader) nextPacked(groups uint64) error {
+	size := uint64(len(r.b))
+	r.left = size * 8 / uint64(r.width)
+	if groups <= size/uint64(r.width) {
+		size, r.left = groups*uint64(r.width), groups*8
+	}
+	if r.left == 0 {
+		return errRLE
+	}
+	r.packed, r.b, r.bit = r.b[:size], r.b[size:], 0
+	return nil
+}
+
+// same goes n numbers on where they are known to be all the same, and gives that number.
+func (r *rleReader) same(n int) (value uint32, ok bool, err error) {
+	if r.left == 0 {
+		if err := r.next(); err != nil {
+			return 0, false, err
+		}
+	}
+	if r.packed != nil || r.left < uint64(n) {
+		return 0, false, nil
+	}
+	r.left -= uint64(n)
+	return r.value, true, nil
+}
+
+// read fills dst with the next numbers.
+func (r *rleReader) read(dst []uint32) error {
+	for len(dst) > 0 {
+		if r.left == 0 {
+			if err := r.next(); err != nil {
+				return err
+			}
+		}
+		n := int(min(r.left, uint64(len(dst))))
+		if r.packed == nil {
+			fill(dst[:n], r.value)
+		} else {
+			r.unpack(dst[:n])
+		}
+		r.left -= uint64(n)
+		dst = dst[n:]
+	}
+	return nil
+}
+
+func fill(dst []uint32, value uint32) {
+	for i := range dst {
+		dst[i] = value
+	}
+}
+
+// unpack fills dst from the packed run, which has so many numbers left.
+func (r *rleReader) unpack(dst []uint32) {
+	mask := uint64(1)<<r.width - 1
+	bit, width, i := r.bit, uint64(r.width), 0
+	// A number lies within the 8 bytes from its first one, as far as there are 8.
+	for ; i < len(dst) && bit/8+8 <= uint64(len(r.packed)); i++ {
+		dst[i] = uint32(binary.LittleEndian.Uint64(r.packed[bit/8:]) >> (bit % 8) & mask)
+		bit += width
+	}
+	if i < len(dst) {
+		var tail [16]byte
+		start := bit / 8
+		copy(tail[:], r.packed[start:])
+		for ; i < len(dst); i++ {
+			at := bit - 8*start
+			dst[i] = uint32(binary.LittleEndian.Uint64(tail[at/8:]) >> (bit % 8) & mask)
+			bit += width
+		}
+	}
+	r.bit = bit
+}
+
+// skip goes n numbers on.
+func (r *rleReader) skip(n int64) error {
+	for left := uint64(n); left > 0; {
+		if r.left == 0 {
+			if err := r.next(); err != nil {
+				return err
+			}
+		}
+		step := min(r.left, left)
+		r.left -= step
+		left -= step
+		if r.packed != nil {
+			r.bit += step * uint64(r.width)
+		}
+	}
+	return nil
+}
