@@ -64,6 +64,9 @@ func (r *PathRules) Allowed(ctx context.Context, path string) error {
 		}
 		return nil
 	}
+	if slices.Contains(r.places, location{}) {
+		return nil // the root of all local files
+	}
 	walk := linkWalk{rules: r, path: path, seen: map[string]bool{}}
 	if err := walk.follow(filepath.FromSlash(at.path)); err != nil {
 		return err
@@ -118,7 +121,7 @@ type linkWalk struct {
 
 // follow refuses a path whose links lead out.
 func (w *linkWalk) follow(path string) error {
-	real, err := realPath(path)
+	resolved, err := realPath(path)
 	if err != nil {
 		return w.rules.denied(w.path, ", because its symbolic links cannot be followed")
 	}
@@ -128,13 +131,13 @@ func (w *linkWalk) follow(path string) error {
 				continue
 			}
 			// A place that cannot be followed holds nothing.
-			if root, err := realPath(filepath.FromSlash(place.path + "/")); err == nil {
+			if root, err := realPath(filepath.FromSlash(place.path)); err == nil {
 				w.roots = append(w.roots, strings.TrimSuffix(filepath.ToSlash(root), "/"))
 			}
 		}
 	}
-	real = strings.TrimSuffix(filepath.ToSlash(real), "/")
-	if !slices.ContainsFunc(w.roots, func(root string) bool { return beneath(root, real) }) {
+	resolved = strings.TrimSuffix(filepath.ToSlash(resolved), "/")
+	if !slices.ContainsFunc(w.roots, func(root string) bool { return beneath(root, resolved) }) {
 		return w.rules.denied(w.path, ", because a symbolic link leads out")
 	}
 	return nil
@@ -142,15 +145,15 @@ func (w *linkWalk) follow(path string) error {
 
 // folder refuses a folder with a link that leads out, anywhere below it; at the top only names that start with prefix count. What is no folder has none.
 func (w *linkWalk) folder(ctx context.Context, folder, prefix string) error {
-	real, err := filepath.EvalSymlinks(folder)
-	if err != nil || w.seen[real] {
+	resolved, err := filepath.EvalSymlinks(folder)
+	if err != nil || w.seen[resolved] {
 		return nil //nolint:nilerr // what is not there, or is a file, has no links in it
 	}
-	w.seen[real] = prefix == ""
+	w.seen[resolved] = prefix == ""
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	entries, err := os.ReadDir(real)
+	entries, err := os.ReadDir(resolved)
 	if err != nil {
 		return nil //nolint:nilerr // reading it will say why
 	}
@@ -158,7 +161,7 @@ func (w *linkWalk) folder(ctx context.Context, folder, prefix string) error {
 		if !strings.HasPrefix(entry.Name(), prefix) {
 			continue
 		}
-		child := filepath.Join(real, entry.Name())
+		child := filepath.Join(resolved, entry.Name())
 		if entry.Type()&fs.ModeSymlink != 0 {
 			if err := w.follow(child); err != nil {
 				return err
@@ -175,11 +178,11 @@ func (w *linkWalk) folder(ctx context.Context, folder, prefix string) error {
 
 // realPath gives a path without symbolic links. What is not there yet has none.
 func realPath(path string) (string, error) {
-	rest := ""
+	path, rest := filepath.Clean(path), ""
 	for {
-		real, err := filepath.EvalSymlinks(path)
+		resolved, err := filepath.EvalSymlinks(path)
 		if err == nil {
-			return filepath.Join(real, rest), nil
+			return filepath.Join(resolved, rest), nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNotFolder) {
 			return "", err

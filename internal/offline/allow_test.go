@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -20,20 +21,20 @@ import (
 //	train/in -> sub, train/self -> ., train/other -> ../other           (stay in the places train and other)
 //	leaky/out -> ../outside, leaky/file.parquet -> ../outside/secret.parquet, leaky/nothing -> ../outside/none
 //	other/link -> ../train, chain/first -> ../train/deep, deep/out -> ../../outside
-//	training/c.parquet, outside/secret.parquet
+//	loop/x/up -> .., round/round -> round, training/c.parquet, outside/secret.parquet
 //	door -> train
 func allowedTree(t testing.TB) (*Store, string) {
 	t.Helper()
 	dir := t.TempDir()
 	for _, file := range []string{"train/a.parquet", "train/sub/b.parquet", "leaky/x.parquet", "other/d.parquet", "training/c.parquet",
-		"outside/secret.parquet", "loop/x/y.parquet", "chain/x.parquet", "behind/deep/z.parquet"} {
+		"outside/secret.parquet", "loop/x/y.parquet", "chain/x.parquet", "behind/deep/z.parquet", "round/x.parquet"} {
 		require.NoError(t, os.MkdirAll(filepath.Join(dir, filepath.Dir(file)), 0o755))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, file), []byte(file), 0o600))
 	}
 	for link, target := range map[string]string{
 		"train/in": "sub", "train/self": ".", "train/other": "../other", "other/link": "../train",
 		"leaky/out": "../outside", "leaky/file.parquet": "../outside/secret.parquet", "leaky/nothing": "../outside/none",
-		"loop/x/up": "..", "loop/round": "round", "chain/first": "../behind/deep", "behind/deep/out": "../../outside", "door": "train",
+		"loop/x/up": "..", "round/round": "round", "chain/first": "../behind/deep", "behind/deep/out": "../../outside", "door": "train",
 	} {
 		require.NoError(t, os.Symlink(target, filepath.Join(dir, link)))
 	}
@@ -60,7 +61,8 @@ func TestAllowedPaths(t *testing.T) {
 			require.ErrorContains(t, err, "is not allowed", path)
 			require.ErrorContains(t, err, "historical.entity_paths", path)
 			require.Equal(t, fault.Precondition, fault.KindOf(err), path)
-			require.NotContains(t, strings.TrimPrefix(err.Error(), `path "`+path), "outside", "nothing is told of what is elsewhere")
+			_, why, _ := strings.Cut(err.Error(), "is not allowed")
+			require.NotContains(t, why, "outside", "nothing is told of what is elsewhere")
 		}
 	}
 	train := []string{"train", "train/", "./train", dir + "/train", "file://" + dir + "/train/a.parquet", "train/a.parquet", "train/new/file.parquet",
@@ -72,7 +74,7 @@ func TestAllowedPaths(t *testing.T) {
 	check(nil, true, "/etc/passwd", "s3://anything")
 	check(rules("train/a.parquet"), true, "train/a.parquet")
 	check(rules("train/a.parquet"), false, "train", "train/a.parquet.old", "train/*.parquet", "train/a.parquet*")
-	check(rules("door"), true, "door", "door/a.parquet", "door/sub/*")
+	check(rules("door"), true, "door/sub", "door/a.parquet", "door/sub/*")
 	check(rules("door"), false, "train/a.parquet", "door/other")
 	check(rules("nowhere"), true, "nowhere", "nowhere/x.parquet", "nowhere/*")
 
@@ -84,8 +86,9 @@ func TestAllowedPaths(t *testing.T) {
 	check(rules("leaky"), true, "leaky/x.parquet", "leaky/x*", "leaky/new.parquet")
 	check(rules("leaky"), false, "leaky", "leaky/*", "leaky/*.parquet", "leaky/out/secret.parquet", "leaky/out", "leaky/out/*", "leaky/out/new.parquet", "leaky/file.parquet",
 		"leaky/f*", "leaky/nothing", "leaky/nothing/x", "leaky/n*")
-	check(rules("loop"), true, "loop/x", "loop/x/**", "loop/x/up/x/up/x/y.parquet")
-	check(rules("loop"), false, "loop/round", "loop", "loop/round/x")
+	check(rules("loop"), true, "loop", "loop/x", "loop/x/**", "loop/x/up/x/up/x/y.parquet")
+	check(rules("round"), true, "round/x.parquet", "round/x*")
+	check(rules("round"), false, "round/round", "round", "round/round/x")
 	check(rules("chain", "behind"), false, "chain", "chain/**", "chain/first", "behind")
 	check(rules("chain", "behind"), true, "chain/x.parquet", "chain/first/z.parquet")
 	check(rules(), false, append(train, outside...)...)
@@ -141,7 +144,7 @@ func FuzzAllowed(f *testing.F) {
 		f.Add(path)
 	}
 	store, dir := allowedTree(f)
-	places := []string{"train", "other", "leaky", "loop", "chain", "s3://b/train"}
+	places := []string{"train", "other", "leaky", "loop", "round", "chain", "s3://b/train"}
 	rules, err := store.PathRules("x", places)
 	require.NoError(f, err)
 	inside := func(t *testing.T, path string) {
@@ -166,21 +169,23 @@ func FuzzAllowed(f *testing.F) {
 		}
 		// What exists of the path is inside once all links are followed; the rest would be made there.
 		exists := filepath.Clean(at.path)
-		real, err := filepath.EvalSymlinks(exists)
+		resolved, err := filepath.EvalSymlinks(exists)
 		for errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotFolder) {
 			exists = filepath.Dir(exists)
-			real, err = filepath.EvalSymlinks(exists)
+			resolved, err = filepath.EvalSymlinks(exists)
 		}
 		require.NoError(t, err)
-		inside(t, real)
-		objects, err := find(t.Context(), fileDriver{}, at)
+		inside(t, resolved)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond) // folders that link to themselves are walked 64 deep
+		defer cancel()
+		objects, err := find(ctx, fileDriver{}, at)
 		if err != nil {
 			return
 		}
 		for _, o := range objects {
-			real, err := filepath.EvalSymlinks(o.at.path)
+			resolved, err := filepath.EvalSymlinks(o.at.path)
 			require.NoError(t, err)
-			inside(t, real)
+			inside(t, resolved)
 		}
 	})
 }
