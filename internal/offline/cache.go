@@ -3,9 +3,11 @@ package offline
 import (
 	"container/list"
 	"sync"
+
+	"github.com/apache/arrow-go/v18/parquet/schema"
 )
 
-// footerCacheBytes bounds the cached footers, by their size in the files. In memory they take some times as much.
+// footerCacheBytes bounds the memory of the cached footers.
 const footerCacheBytes = 32 << 20
 
 // footerCache keeps the footers that were used last, by URL and version.
@@ -54,7 +56,7 @@ func (c *footerCache) put(o object, f *footer) {
 		return
 	}
 	c.byFile[key] = c.order.PushFront(&cachedFooter{key, f})
-	c.bytes += f.size()
+	c.bytes += f.sizeBytes()
 	for c.bytes > c.maxBytes && c.order.Len() > 0 {
 		c.remove(c.order.Back())
 	}
@@ -63,7 +65,7 @@ func (c *footerCache) put(o object, f *footer) {
 func (c *footerCache) remove(e *list.Element) {
 	cached := c.order.Remove(e).(*cachedFooter)
 	delete(c.byFile, cached.key)
-	c.bytes -= cached.footer.size()
+	c.bytes -= cached.footer.sizeBytes()
 }
 
 func (c *footerCache) clear() {
@@ -74,4 +76,26 @@ func (c *footerCache) clear() {
 	c.bytes = 0
 }
 
-func (f *footer) size() int { return f.meta.Size() }
+// maxCachedSchemas is how many schemas are kept. A table has one, or a few over the years.
+const maxCachedSchemas = 64
+
+// schemaCache keeps the columns of schemas, so that files of one schema share them.
+type schemaCache struct {
+	mu      sync.Mutex
+	schemas map[string][]column // by the serialized schema
+}
+
+// columns gives the columns of a schema. They are not changed.
+func (c *schemaCache) columns(serialized []byte, s *schema.Schema) []column {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if known, ok := c.schemas[string(serialized)]; ok {
+		return known
+	}
+	if c.schemas == nil || len(c.schemas) >= maxCachedSchemas {
+		c.schemas = map[string][]column{}
+	}
+	columns := columnsOf(s)
+	c.schemas[string(serialized)] = columns
+	return columns
+}

@@ -93,15 +93,6 @@ func readEverything(ctx context.Context, data []byte) error {
 			first = err
 		}
 	}
-	for _, s := range rows.sources {
-		for g := range s.footer.groups {
-			for _, c := range s.footer.columns {
-				if c.natural == feature.Timestamp {
-					s.timesOf(g, c)
-				}
-			}
-		}
-	}
 	return first
 }
 
@@ -116,18 +107,33 @@ func gatherSome(ctx context.Context, rows *Rows, column RowColumn) error {
 			for row := int64(1); row < group.rows && len(some) < 50; row += 3 + row%11 {
 				some = append(some, row)
 			}
-			g, err := s.openGroup(ctx, i, []binding{b})
-			if err != nil {
-				return err
-			}
-			err = g.gather(ctx, 0, some, feature.NewColumn(column.Type, 0))
-			g.close()
-			if err != nil {
-				return err
+			for _, indexed := range []bool{false, true} {
+				if err := gatherRows(ctx, s, i, b, some, indexed); err != nil {
+					return err
+				}
 			}
 		}
 	}
 	return nil
+}
+
+// gatherRows gathers rows of a column, with the page index or without.
+func gatherRows(ctx context.Context, s *source, group int, b binding, rows []int64, indexed bool) error {
+	g, err := s.newGroupReader(ctx, group, []binding{b})
+	if err != nil {
+		return err
+	}
+	defer g.close()
+	if indexed {
+		if err := g.locate(ctx); err != nil {
+			return err
+		}
+	}
+	g.prepare(ctx, rowList(rows), false)
+	if err := g.open(ctx, 0); err != nil {
+		return err
+	}
+	return g.gather(0, rows, feature.NewColumn(b.t, 0))
 }
 
 // checkMutant reads a damaged file: it may read by chance, or fail with a kind that says so.

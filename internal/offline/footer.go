@@ -5,10 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
+	"unsafe"
 
 	"github.com/apache/arrow-go/v18/parquet/metadata"
 
 	"github.com/twofold-ml/twofold/internal/fault"
+	"github.com/twofold-ml/twofold/internal/feature"
 )
 
 // Bounds that no sound file comes near, and past which a file is refused rather than believed.
@@ -28,9 +31,9 @@ const (
 	tailBytes = 64 << 10
 )
 
-// footer is the checked metadata of one file.
+// footer is what is kept of the checked metadata of one file: there may be a hundred thousand of them at once.
 type footer struct {
-	meta    *metadata.FileMetaData
+	// columns are shared by all files of one schema.
 	columns []column
 	groups  []rowGroup
 	rows    int64
@@ -40,6 +43,14 @@ type footer struct {
 type rowGroup struct {
 	rows   int64
 	chunks []chunk
+	// times are of the columns of times that have sound statistics.
+	times []leafTimes
+}
+
+// leafTimes is the least and the greatest time of one column.
+type leafTimes struct {
+	leaf  int
+	times feature.TimeRange
 }
 
 // chunk says where one column of one row group is.
@@ -47,7 +58,18 @@ type chunk struct {
 	offset, length int64
 	values         int64
 	uncompressed   int64
-	codec          codec
+	// Where the page index of the column is; empty where there is none.
+	columnIndex, offsetIndex byteRange
+	codec                    codec
+}
+
+// sizeBytes is the memory that the footer takes, about, without what it shares.
+func (f *footer) sizeBytes() int {
+	size := int(unsafe.Sizeof(*f))
+	for _, g := range f.groups {
+		size += int(unsafe.Sizeof(g)) + len(g.chunks)*int(unsafe.Sizeof(chunk{})) + len(g.times)*int(unsafe.Sizeof(leafTimes{}))
+	}
+	return size
 }
 
 // corrupt makes an error of kind Corrupt about a whole file.
@@ -55,31 +77,35 @@ func corrupt(o object, format string, args ...any) error {
 	return fault.New(fault.Corrupt, "%s is not a readable Parquet file: %w", o.at, fmt.Errorf(format, args...))
 }
 
-// readFooter reads and checks the metadata of a file.
-func readFooter(ctx context.Context, r objectReader, o object) (*footer, error) {
-	raw, err := readFooterBytes(ctx, r, o)
+// readFooter reads and checks the metadata of a file. schemas are those of files that were read before.
+func readFooter(ctx context.Context, r objectReader, o object, schemas *schemaCache) (*footer, error) {
+	tail := freeBuffers.Get().(*[]byte)
+	defer freeBuffers.Put(tail)
+	raw, err := readFooterBytes(ctx, r, o, tail)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkFooter(raw); err != nil {
+	schema, err := checkFooter(raw)
+	if err != nil {
 		return nil, corrupt(o, "its metadata is damaged: %w", err)
 	}
-	f, err := parseFooter(raw, o.size)
+	f, err := parseFooter(raw, schema, o.size, schemas)
 	if err != nil {
 		return nil, corrupt(o, "%w", err)
 	}
 	return f, nil
 }
 
-// readFooterBytes gives the serialized metadata: the end of the file is metadata, its length, and "PAR1".
-func readFooterBytes(ctx context.Context, r objectReader, o object) ([]byte, error) {
+// readFooterBytes gives the serialized metadata: the end of the file is metadata, its length, and "PAR1". It is read into buffer where it fits.
+func readFooterBytes(ctx context.Context, r objectReader, o object, buffer *[]byte) ([]byte, error) {
 	if o.size == 0 {
 		return nil, corrupt(o, "it is empty")
 	}
 	if o.size < int64(len(magic))*2+4 {
 		return nil, corrupt(o, "it has only %d bytes; was it cut off?", o.size)
 	}
-	tail := make([]byte, min(o.size, tailBytes))
+	*buffer = slices.Grow((*buffer)[:0], tailBytes)
+	tail := (*buffer)[:min(o.size, tailBytes)]
 	if err := r.readAt(ctx, tail, o.size-int64(len(tail))); err != nil {
 		return nil, err
 	}
@@ -104,17 +130,20 @@ func readFooterBytes(ctx context.Context, r objectReader, o object) ([]byte, err
 	return raw, nil
 }
 
-// checkFooter walks the serialized FileMetaData so that a generated reader, which allocates as it is told, is told no lies.
-func checkFooter(raw []byte) error {
+// checkFooter walks the serialized FileMetaData so that a generated reader, which allocates as it is told, is told no lies. It gives the
+// part that describes the schema.
+func checkFooter(raw []byte) (schema []byte, err error) {
 	r := &compactReader{b: raw}
 	r.fields(0, func(id int16, kind byte) {
 		if id == 2 && kind == compactList {
+			start := r.pos
 			checkSchemaElements(r)
+			schema = raw[start:r.pos]
 			return
 		}
 		r.skip(kind, 0)
 	})
-	return r.err
+	return schema, r.err
 }
 
 // checkSchemaElements walks the flattened tree of the schema: each group says how many of the following elements are its children.
@@ -159,7 +188,7 @@ func checkSchemaElements(r *compactReader) {
 }
 
 // parseFooter parses checked metadata and checks what it says against the size of the file.
-func parseFooter(raw []byte, fileSize int64) (f *footer, err error) {
+func parseFooter(raw, schema []byte, fileSize int64, schemas *schemaCache) (f *footer, err error) {
 	defer recoverAs(&err)
 	meta, err := metadata.NewFileMetaData(raw, nil)
 	if err != nil {
@@ -169,9 +198,9 @@ func parseFooter(raw []byte, fileSize int64) (f *footer, err error) {
 	if meta.IsSetEncryptionAlgorithm() {
 		return nil, errors.New("it is encrypted, which is not supported")
 	}
-	f = &footer{meta: meta, columns: columnsOf(meta.Schema)}
+	f = &footer{columns: schemas.columns(schema, meta.Schema)}
 	for g := range meta.NumRowGroups() {
-		group, err := parseRowGroup(meta, g, fileSize)
+		group, err := parseRowGroup(meta, g, fileSize, f.columns)
 		if err != nil {
 			return nil, fmt.Errorf("row group %d: %w", g, err)
 		}
@@ -181,7 +210,7 @@ func parseFooter(raw []byte, fileSize int64) (f *footer, err error) {
 	return f, nil
 }
 
-func parseRowGroup(meta *metadata.FileMetaData, g int, fileSize int64) (rowGroup, error) {
+func parseRowGroup(meta *metadata.FileMetaData, g int, fileSize int64, columns []column) (rowGroup, error) {
 	m := meta.RowGroup(g)
 	leaves := meta.Schema.NumColumns()
 	if m.NumRows() < 0 || m.NumRows() > maxRowGroupRows {
@@ -208,6 +237,14 @@ func parseRowGroup(meta *metadata.FileMetaData, g int, fileSize int64) (rowGroup
 		}
 		if descr.MaxRepetitionLevel() == 0 && group.chunks[i].values != group.rows {
 			return rowGroup{}, fmt.Errorf("column %q has %d values for %d rows", descr.Path(), group.chunks[i].values, group.rows)
+		}
+	}
+	for _, c := range columns {
+		if c.natural != feature.Timestamp {
+			continue
+		}
+		if times, ok := timesOf(m, c); ok {
+			group.times = append(group.times, leafTimes{c.leaf, times})
 		}
 	}
 	return group, nil
@@ -241,6 +278,14 @@ func parseChunk(m *metadata.ColumnChunkMetaData, rows, fileSize int64) (chunk, e
 		return c, fmt.Errorf("its uncompressed size is said to be %d", c.uncompressed)
 	}
 	return c, nil
+}
+
+// indexRange gives where a part of the page index is; nowhere, where it is not in the file.
+func indexRange(l *metadata.IndexLocation, fileSize int64) byteRange {
+	if l == nil || l.Offset < int64(len(magic)) || l.Length <= 0 || l.Length > maxIndexBytes || l.Offset > fileSize-8-int64(l.Length) {
+		return byteRange{}
+	}
+	return byteRange{l.Offset, l.Offset + int64(l.Length)}
 }
 
 // dictionaryHeaderBytes is what old writers can have left out of a column's length.

@@ -1,28 +1,14 @@
 package offline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
-)
-
-// How columns are fetched from S3.
-const (
-	// mergeGap is how many unneeded bytes between two columns are fetched to save a request.
-	mergeGap = 1 << 20
-	// maxFetchBytes is the largest part fetched in one request, and the largest column held in memory whole.
-	maxFetchBytes = 64 << 20
-	// fetchesAtOnce is how many requests one row group makes at a time.
-	fetchesAtOnce = 8
-	// remoteAhead and localAhead are how far columns that are not held whole are read ahead.
-	remoteAhead = 8 << 20
-	localAhead  = 256 << 10
 )
 
 // groupReader reads columns of one row group.
@@ -31,101 +17,170 @@ type groupReader struct {
 	index    int
 	object   objectReader
 	bindings []binding
-	readers  []columnReader
+	// locations are where the pages of each column are, nil where that is not known.
+	locations [][]pageLocation
+	spans     []columnSpan
+	fetcher   *fetcher // nil where the object is local
+	readers   []columnReader
 }
 
-// openGroup opens the columns of a row group, fetching them first where they are remote.
-func (s *source) openGroup(ctx context.Context, index int, bindings []binding) (_ *groupReader, err error) {
-	g := &groupReader{source: s, index: index, bindings: bindings, readers: make([]columnReader, len(bindings))}
-	if g.object, err = s.driver.open(ctx, s.object); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			g.close()
-		}
-	}()
-	spans, err := g.spans(ctx)
+// columnSpan is the bytes of one column; close says that it is read no more.
+type columnSpan interface {
+	span
+	close()
+}
+
+// newGroupReader opens the file of a row group. It reads nothing yet.
+func (s *source) newGroupReader(ctx context.Context, index int, bindings []binding) (*groupReader, error) {
+	object, err := s.driver.open(ctx, s.object)
 	if err != nil {
 		return nil, err
 	}
-	chunks := s.footer.groups[index].chunks
-	for i, b := range bindings {
-		if b.constant != nil {
-			g.readers[i] = constantReader{b.constant}
-			continue
-		}
-		if g.readers[i], err = openColumn(ctx, spans[i], chunks[b.stored.leaf], b.stored, b.t, nil); err != nil {
-			return nil, g.fail(b, err)
-		}
-	}
-	return g, nil
+	return &groupReader{
+		source: s, index: index, object: object, bindings: bindings, locations: make([][]pageLocation, len(bindings)),
+		spans: make([]columnSpan, len(bindings)), readers: make([]columnReader, len(bindings)),
+	}, nil
 }
 
-// close lets go of the file. It was only read, so there is nothing to fail for.
-func (g *groupReader) close() {
-	for _, r := range g.readers {
-		if r != nil {
-			r.close()
-		}
-	}
-	_ = g.object.close()
+func (g *groupReader) chunk(i int) chunk {
+	return g.source.footer.groups[g.index].chunks[g.bindings[i].stored.leaf]
 }
 
-// spans gives the bytes of each stored column.
-func (g *groupReader) spans(ctx context.Context) ([]span, error) {
-	spans := make([]span, len(g.bindings))
-	chunks := g.source.footer.groups[g.index].chunks
-	var fetched []int
+// prepare says which rows are going to be read, nil for all, and begins to fetch their bytes where they are remote. Where inLockstep is
+// set all columns are read side by side, else one after the other in the order of inFileOrder.
+func (g *groupReader) prepare(ctx context.Context, rows selection, inLockstep bool) {
+	var remote []needs
+	var columns []int
 	for i, b := range g.bindings {
 		if b.constant != nil {
 			continue
 		}
-		c := chunks[b.stored.leaf]
-		if g.source.object.at.isS3() && c.length <= maxFetchBytes {
-			fetched = append(fetched, i)
+		c := g.chunk(i)
+		ranges := neededOf(c, g.locations[i], rows)
+		if !g.source.object.at.isS3() {
+			g.spans[i] = newReaderSpan(g.object, ranges)
 			continue
 		}
-		ahead := localAhead
-		if g.source.object.at.isS3() {
-			ahead = remoteAhead
-		}
-		spans[i] = &readerSpan{r: g.object, end: c.offset + c.length, ahead: ahead}
+		columns = append(columns, i)
+		remote = append(remote, needs{ranges, func(offset int64) float64 { return float64(offset-c.offset) / float64(c.length) }})
 	}
-	slices.SortFunc(fetched, func(a, b int) int {
-		return int(chunks[g.bindings[a].stored.leaf].offset - chunks[g.bindings[b].stored.leaf].offset)
-	})
-	return spans, g.fetch(ctx, fetched, chunks, spans)
+	if len(columns) == 0 {
+		return
+	}
+	var spans []*fetchedSpan
+	g.fetcher, spans = newFetcher(ctx, g.object, remote, inLockstep)
+	for k, i := range columns {
+		g.spans[i] = spans[k]
+	}
 }
 
-// fetch reads the columns at the given places of the bindings, which are in the order of the file, in few requests.
-func (g *groupReader) fetch(ctx context.Context, columns []int, chunks []chunk, spans []span) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(fetchesAtOnce)
-	for len(columns) > 0 {
-		first := chunks[g.bindings[columns[0]].stored.leaf]
-		start, end, n := first.offset, first.offset+first.length, 1
-		for ; n < len(columns); n++ {
-			c := chunks[g.bindings[columns[n]].stored.leaf]
-			if c.offset > end+mergeGap || max(end, c.offset+c.length)-start > maxFetchBytes {
-				break
-			}
-			end = max(end, c.offset+c.length)
-		}
-		run := columns[:n]
-		columns = columns[n:]
-		group.Go(func() error {
-			data := make([]byte, end-start)
-			if err := g.object.readAt(ctx, data, start); err != nil {
-				return err
-			}
-			for _, i := range run {
-				spans[i] = memorySpan{start, data}
-			}
-			return nil
-		})
+// open opens a column, once prepare was called.
+func (g *groupReader) open(ctx context.Context, i int) error {
+	b := g.bindings[i]
+	if b.constant != nil {
+		g.readers[i] = constantReader{b.constant}
+		return nil
 	}
-	return group.Wait()
+	var err error
+	if g.readers[i], err = openColumn(ctx, g.spans[i], g.chunk(i), b.stored, b.t, g.locations[i]); err != nil {
+		g.readers[i] = nil
+		return g.fail(b, err)
+	}
+	return nil
+}
+
+// openGroup opens columns of a row group of which all rows are read side by side.
+func (s *source) openGroup(ctx context.Context, index int, bindings []binding) (*groupReader, error) {
+	g, err := s.newGroupReader(ctx, index, bindings)
+	if err != nil {
+		return nil, err
+	}
+	return g, g.openAll(ctx, nil)
+}
+
+// openAll opens all columns, to be read side by side. After an error the group is closed.
+func (g *groupReader) openAll(ctx context.Context, rows selection) error {
+	g.prepare(ctx, rows, true)
+	for i := range g.bindings {
+		if err := g.open(ctx, i); err != nil {
+			g.close()
+			return err
+		}
+	}
+	return nil
+}
+
+// inFileOrder gives the columns in the order of their bytes in the file.
+func (g *groupReader) inFileOrder() []int {
+	order := make([]int, len(g.bindings))
+	offsets := make([]int64, len(g.bindings))
+	for i, b := range g.bindings {
+		order[i] = i
+		if b.constant == nil {
+			offsets[i] = g.chunk(i).offset
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(offsets[a], offsets[b]) })
+	return order
+}
+
+// close lets go of the file. It was only read, so there is nothing to fail for.
+func (g *groupReader) close() {
+	for i := range g.readers {
+		g.closeColumn(i)
+	}
+	if g.fetcher != nil {
+		g.fetcher.close()
+	}
+	_ = g.object.close()
+}
+
+func (g *groupReader) closeColumn(i int) {
+	if g.readers[i] != nil {
+		g.readers[i].close()
+		g.readers[i] = nil
+	}
+	if g.spans[i] != nil {
+		g.spans[i].close()
+		g.spans[i] = nil
+	}
+}
+
+// locate reads where the pages of the columns are, as far as the file says so.
+func (g *groupReader) locate(ctx context.Context) error {
+	_, err := g.readIndexes(ctx, -1)
+	return err
+}
+
+// readIndexes is locate, which also gives the index of the values of column times, where there is a sound one and times is not negative.
+func (g *groupReader) readIndexes(ctx context.Context, times int) (index columnIndex, err error) {
+	ranges := make([]byteRange, len(g.bindings)+1)
+	for i, b := range g.bindings {
+		if b.constant == nil && b.stored.descr.MaxRepetitionLevel() == 0 {
+			ranges[i] = g.chunk(i).offsetIndex
+		}
+	}
+	if times >= 0 {
+		ranges[len(g.bindings)] = g.chunk(times).columnIndex
+	}
+	read, err := readIndexes(ctx, g.object, ranges)
+	if err != nil {
+		return columnIndex{}, err
+	}
+	for i := range g.bindings {
+		if read[i] == nil {
+			continue
+		}
+		if locations, ok := parseOffsetIndex(read[i], g.chunk(i)); ok {
+			g.locations[i] = locations
+		}
+	}
+	if b := read[len(g.bindings)]; b != nil {
+		if parsed, ok := parseColumnIndex(b); ok {
+			index = parsed
+		}
+	}
+	return index, nil
 }
 
 // read appends the next n rows of every column to dst.
@@ -148,8 +203,18 @@ func (g *groupReader) finish() error {
 	return nil
 }
 
-// gather appends the given rows, ascending and distinct, of column i to dst.
-func (g *groupReader) gather(ctx context.Context, i int, rows []int64, dst *feature.Column) error {
+// skip goes n rows of every column further.
+func (g *groupReader) skip(n int64) error {
+	for i, r := range g.readers {
+		if err := guard(func() error { return r.skip(n) }); err != nil {
+			return g.fail(g.bindings[i], err)
+		}
+	}
+	return nil
+}
+
+// gather appends the given rows, ascending and distinct, of column i, which is open, to dst.
+func (g *groupReader) gather(i int, rows []int64, dst *feature.Column) error {
 	err := guard(func() error { return g.readers[i].gather(dst, rows) })
 	if err != nil {
 		return g.fail(g.bindings[i], err)

@@ -229,7 +229,7 @@ func (p *pageReader) endOf(i int) int64 {
 func (p *pageReader) readHeader(end int64) (pageHeader, int, error) {
 	for n := int64(pageHeaderGuess); ; n *= 4 {
 		n = min(n, end-p.pos)
-		b, err := p.span.at(p.ctx, p.pos, int(n))
+		b, err := p.span.upTo(p.ctx, p.pos, int(n))
 		if err != nil {
 			return pageHeader{}, 0, err
 		}
@@ -237,7 +237,7 @@ func (p *pageReader) readHeader(end int64) (pageHeader, int, error) {
 		if err == nil {
 			return h, length, nil
 		}
-		if !errors.Is(err, errCompactShort) || n == end-p.pos || n >= maxPageHeaderBytes {
+		if !errors.Is(err, errCompactShort) || int64(len(b)) < n || n == end-p.pos || n >= maxPageHeaderBytes {
 			return pageHeader{}, 0, fmt.Errorf("a page header is damaged: %w", err)
 		}
 	}

@@ -16,18 +16,28 @@ func (s *source) mayHold(group int, eventTime binding, within feature.TimeRange)
 		at := feature.EventTime(eventTime.constant.Int64s[0])
 		return within.Min <= at && at <= within.Max
 	}
-	times, ok := s.timesOf(group, eventTime.stored)
+	times, ok := s.footer.groups[group].timesOf(eventTime.stored)
 	return !ok || within.Overlaps(times)
 }
 
+// timesOf gives the least and the greatest time of a column, if that is known.
+func (g rowGroup) timesOf(c column) (feature.TimeRange, bool) {
+	for _, known := range g.times {
+		if known.leaf == c.leaf {
+			return known.times, true
+		}
+	}
+	return feature.TimeRange{}, false
+}
+
 // timesOf gives the least and the greatest time of a column by its statistics, if there are sound ones.
-func (s *source) timesOf(group int, c column) (_ feature.TimeRange, ok bool) {
+func timesOf(group *metadata.RowGroupMetaData, c column) (_ feature.TimeRange, ok bool) {
 	defer func() {
 		if recover() != nil { // statistics of the wrong length
 			ok = false
 		}
 	}()
-	m, err := s.footer.meta.RowGroup(group).ColumnChunk(c.leaf)
+	m, err := group.ColumnChunk(c.leaf)
 	if err != nil {
 		return feature.TimeRange{}, false
 	}
@@ -35,25 +45,28 @@ func (s *source) timesOf(group int, c column) (_ feature.TimeRange, ok bool) {
 	if err != nil || stats == nil || !stats.HasMinMax() {
 		return feature.TimeRange{}, false
 	}
-	var least, most int64
-	leastOK, mostOK := false, false
 	switch stats := stats.(type) {
 	case *metadata.Int64Statistics:
-		unit, isTime := timeUnit(c.descr)
-		if !isTime {
-			return feature.TimeRange{}, false
-		}
-		least, leastOK = toMicros(stats.Min(), unit)
-		most, mostOK = toMicros(stats.Max(), unit)
+		return timesBetween(c, stats.Min(), stats.Max())
 	case *metadata.Int32Statistics:
-		if _, isDate := c.descr.LogicalType().(schema.DateLogicalType); !isDate {
-			return feature.TimeRange{}, false
-		}
-		least, leastOK = dateMicros(stats.Min())
-		most, mostOK = dateMicros(stats.Max())
+		return timesBetween(c, int64(stats.Min()), int64(stats.Max()))
 	}
-	if !leastOK || !mostOK || least > most {
+	return feature.TimeRange{}, false
+}
+
+// timesBetween gives the times between two stored values of a column; false where it is none of times, or they are out of order.
+func timesBetween(c column, least, most int64) (feature.TimeRange, bool) {
+	var from, to int64
+	var fromOK, toOK bool
+	if unit, isTime := timeUnit(c.descr); isTime {
+		from, fromOK = toMicros(least, unit)
+		to, toOK = toMicros(most, unit)
+	} else if _, isDate := c.descr.LogicalType().(schema.DateLogicalType); isDate {
+		from, fromOK = dateMicros(int32(least))
+		to, toOK = dateMicros(int32(most))
+	}
+	if !fromOK || !toOK || from > to {
 		return feature.TimeRange{}, false
 	}
-	return feature.TimeRange{Min: feature.EventTime(least), Max: feature.EventTime(most)}, true
+	return feature.TimeRange{Min: feature.EventTime(from), Max: feature.EventTime(to)}, true
 }

@@ -217,7 +217,7 @@ func (s *Store) OpenRows(ctx context.Context, path string) (*Rows, error) {
 func RowsIn(ctx context.Context, name string, data []byte) (*Rows, error) {
 	o := object{at: location{name: name}, size: int64(len(data))}
 	d := memoryDriver{data}
-	f, err := readFooter(ctx, d, o)
+	f, err := readFooter(ctx, d, o, new(schemaCache))
 	if err != nil {
 		return nil, err
 	}

@@ -3,50 +3,93 @@ package offline
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 )
 
-// span gives the bytes of one column chunk by their place in the file.
+// span gives the bytes of one column chunk by their place in the file, from front to back.
 type span interface {
 	// at gives n bytes; they are valid until the next call, and not to be changed.
 	at(ctx context.Context, offset int64, n int) ([]byte, error)
+	// upTo gives at most n bytes: fewer where the part of the column that may be read ends before.
+	upTo(ctx context.Context, offset int64, n int) ([]byte, error)
 }
 
-// memorySpan is a part of a file that is in memory.
-type memorySpan struct {
-	start int64
-	bytes []byte
+// byteRange is a part of a file.
+type byteRange struct{ from, to int64 }
+
+func errNotInColumn(offset int64, n int) error {
+	return fmt.Errorf("bytes %d to %d are not among those of the column", offset, offset+int64(n))
 }
 
-func (s memorySpan) at(_ context.Context, offset int64, n int) ([]byte, error) {
-	from := offset - s.start
-	if from < 0 || n < 0 || from > int64(len(s.bytes))-int64(n) {
-		return nil, fmt.Errorf("bytes %d to %d are not in the column", offset, offset+int64(n))
+// rangeAt gives the range that an offset is in. Ranges are ascending and do not touch.
+func rangeAt(ranges []byteRange, offset int64) (byteRange, bool) {
+	i, found := slices.BinarySearchFunc(ranges, offset, func(r byteRange, offset int64) int {
+		switch {
+		case r.to <= offset:
+			return -1
+		case r.from > offset:
+			return 1
+		}
+		return 0
+	})
+	if !found {
+		return byteRange{}, false
 	}
-	return s.bytes[from : from+int64(n)], nil
+	return ranges[i], true
 }
 
 // readerSpan reads from the object as it goes, some way ahead.
 type readerSpan struct {
 	r      objectReader
-	end    int64 // of the chunk: nothing past it is read
-	ahead  int
-	start  int64 // of the buffer
+	ranges []byteRange // nothing else is read
+	start  int64       // of the buffer
 	buffer []byte
 }
 
-func (s *readerSpan) at(ctx context.Context, offset int64, n int) ([]byte, error) {
-	if offset < 0 || n < 0 || int64(n) > s.end-offset {
-		return nil, fmt.Errorf("bytes %d to %d are not in the column", offset, offset+int64(n))
+// localAhead is how far local files are read ahead.
+const localAhead = 256 << 10
+
+var freeBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+func newReaderSpan(r objectReader, ranges []byteRange) *readerSpan {
+	return &readerSpan{r: r, ranges: ranges, buffer: (*freeBuffers.Get().(*[]byte))[:0]}
+}
+
+// close gives the buffer back.
+func (s *readerSpan) close() {
+	if b := s.buffer; cap(b) <= maxKeptBuffer {
+		freeBuffers.Put(&b)
 	}
-	if from := offset - s.start; from >= 0 && from <= int64(len(s.buffer))-int64(n) {
+	s.buffer = nil
+}
+
+func (s *readerSpan) at(ctx context.Context, offset int64, n int) ([]byte, error) {
+	b, err := s.upTo(ctx, offset, n)
+	if err == nil && len(b) < n {
+		err = errNotInColumn(offset, n)
+	}
+	return b, err
+}
+
+func (s *readerSpan) upTo(ctx context.Context, offset int64, n int) ([]byte, error) {
+	r, ok := rangeAt(s.ranges, offset)
+	if !ok || n < 0 {
+		return nil, errNotInColumn(offset, n)
+	}
+	n = int(min(int64(n), r.to-offset))
+	from := offset - s.start
+	if from >= 0 && from <= int64(len(s.buffer))-int64(n) {
 		return s.buffer[from : from+int64(n)], nil
 	}
-	want := int(min(int64(max(n, s.ahead)), s.end-offset))
-	if cap(s.buffer) < want {
-		s.buffer = make([]byte, want)
+	// What is in the buffer already moves to its front.
+	kept := 0
+	if from >= 0 && from < int64(len(s.buffer)) {
+		kept = copy(s.buffer, s.buffer[from:])
 	}
-	s.start, s.buffer = offset, s.buffer[:want]
-	if err := s.r.readAt(ctx, s.buffer, offset); err != nil {
+	want := int(min(int64(max(n, localAhead)), r.to-offset))
+	s.start, s.buffer = offset, slices.Grow(s.buffer[:kept], want-kept)[:want]
+	if err := s.r.readAt(ctx, s.buffer[kept:], offset+int64(kept)); err != nil {
 		s.buffer = s.buffer[:0]
 		return nil, err
 	}

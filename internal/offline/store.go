@@ -17,6 +17,7 @@ type Store struct {
 	config  Config
 	base    location
 	footers *footerCache
+	schemas schemaCache
 
 	mu sync.Mutex
 	s3 driver // made when it is first needed
@@ -127,7 +128,7 @@ func (s *Store) footer(ctx context.Context, d driver, o object) (*footer, error)
 		return nil, err
 	}
 	defer r.close()
-	f, err := readFooter(ctx, r, o)
+	f, err := readFooter(ctx, r, o, &s.schemas)
 	if err != nil {
 		return nil, err
 	}
