@@ -44,6 +44,8 @@ func victims(t testing.TB) [][]byte {
 	return [][]byte{
 		write(parquet.WithCompression(compress.Codecs.Snappy)),
 		write(parquet.WithDataPageVersion(parquet.DataPageV2), parquet.WithCompression(compress.Codecs.Zstd)),
+		write(parquet.WithDictionaryDefault(false), parquet.WithPageIndexEnabled(true), parquet.WithCompression(compress.Codecs.Zstd)),
+		write(parquet.WithPageIndexEnabled(true), parquet.WithDataPageVersion(parquet.DataPageV2)),
 		write(parquet.WithDictionaryDefault(false), parquet.WithCompression(compress.Codecs.Lz4Raw)),
 		write(parquet.WithDictionaryDefault(false), parquet.WithEncodingFor("INT32", parquet.Encodings.DeltaBinaryPacked),
 			parquet.WithEncodingFor("STRING", parquet.Encodings.DeltaByteArray), parquet.WithEncodingFor("BYTES", parquet.Encodings.DeltaLengthByteArray),
@@ -93,7 +95,33 @@ func readEverything(ctx context.Context, data []byte) error {
 			first = err
 		}
 	}
+	for _, within := range []feature.TimeRange{{Min: 10, Max: 20}, {Min: 39, Max: 39}} {
+		if err := readKeys(ctx, rows, within); first == nil {
+			first = err
+		}
+	}
 	return first
+}
+
+// readKeys reads the keys of a time range, if the file still has a column of keys and one of times.
+func readKeys(ctx context.Context, rows *Rows, within feature.TimeRange) error {
+	table := &Table{view: &feature.View{}, keys: 1, wants: []wanted{{"id", feature.Int64, "key", true}, {"ts", feature.Timestamp, "event time", true}}}
+	for _, s := range rows.sources {
+		bindings := make([]binding, len(table.wants))
+		for i, w := range table.wants {
+			var err error
+			if bindings[i], err = s.bind(w); err != nil {
+				return err
+			}
+		}
+		for group := range s.footer.groups {
+			f := &Fragment{table: table, source: s, group: group, bindings: bindings}
+			if err := f.Keys(ctx, within, func(feature.KeyBatch) error { return nil }); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func gatherSome(ctx context.Context, rows *Rows, column RowColumn) error {

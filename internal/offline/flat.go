@@ -36,6 +36,7 @@ type flatReader[T physical] struct {
 	// Memory of one block.
 	places, picks   []int32
 	defs            []uint32
+	present         bitmap
 	nulls           []bool
 	scratch, spaced []T
 }
@@ -76,25 +77,34 @@ func (r *flatReader[T]) gather(dst *feature.Column, rows []int64) error {
 		if err := r.load(); err != nil {
 			return err
 		}
-		within := r.row + int64(min(r.left, r.batch))
-		r.places = r.places[:0]
-		for _, row := range rows[:min(len(rows), r.batch)] {
-			if row >= within {
-				break
-			}
-			r.places = append(r.places, int32(row-r.row))
-		}
-		n := len(r.places)
-		places, length := r.places, int(r.places[n-1])+1
-		if length == n {
-			places = nil
-		}
-		if err := r.block(dst, places, length); err != nil {
+		places, n := r.placesOf(rows)
+		if err := r.block(dst, places, n); err != nil {
 			return err
+		}
+		if places != nil {
+			n = len(places)
 		}
 		rows = rows[n:]
 	}
 	return nil
+}
+
+// placesOf gives the places, counted from the next row on, of those of the rows that are in the next block, and the number of rows that the
+// block has to have. Places are nil where the rows follow each other without a gap. The first row is the next one.
+func (r *flatReader[T]) placesOf(rows []int64) (places []int32, n int) {
+	block := min(r.left, r.batch)
+	if k := min(len(rows), block); rows[k-1]-r.row == int64(k-1) {
+		return nil, k
+	}
+	places = slices.Grow(r.places[:0], min(len(rows), block))
+	for _, row := range rows {
+		if row-r.row >= int64(block) {
+			break
+		}
+		places = append(places, int32(row-r.row))
+	}
+	r.places = places
+	return places, int(places[len(places)-1]) + 1
 }
 
 func (r *flatReader[T]) skip(n int64) error {
@@ -225,65 +235,63 @@ func (r *flatReader[T]) presence(places []int32, n int) (present int, picks []in
 	if !r.hasNull {
 		return n, places, nil
 	}
-	defs, err := r.readLevels(n)
+	some, err := r.readLevels(n)
 	if err != nil {
 		return 0, nil, err
 	}
-	if defs == nil {
+	if some == nil {
 		return n, places, nil
 	}
 	if places == nil {
 		r.nulls = slices.Grow(r.nulls, n)
-		for _, level := range defs {
-			r.nulls = append(r.nulls, level != r.maxDef)
-			if level == r.maxDef {
-				present++
-			}
+		for row := range n {
+			r.nulls = append(r.nulls, !some.has(row))
 		}
-		return present, nil, nil
+		return some.count(), nil, nil
 	}
 	r.nulls, r.picks = slices.Grow(r.nulls, len(places)), slices.Grow(r.picks[:0], len(places))
-	row := int32(0)
+	word := 0 // all before it are counted in present
 	for _, place := range places {
-		present += r.count(defs[row:place])
-		row = place
-		isNull := defs[place] != r.maxDef
-		r.nulls = append(r.nulls, isNull)
-		if !isNull {
-			r.picks = append(r.picks, int32(present))
+		for ; word < int(place)/64; word++ {
+			present += bits.OnesCount64(some[word])
+		}
+		isPresent := some.has(int(place))
+		r.nulls = append(r.nulls, !isPresent)
+		if isPresent {
+			before := some[word] & (1<<(place%64) - 1)
+			r.picks = append(r.picks, int32(present+bits.OnesCount64(before)))
 		}
 	}
-	return present + r.count(defs[row:]), r.picks, nil
+	return some.count(), r.picks, nil
 }
 
-// readLevels gives the definition levels of the next n rows, nil where all are present.
-func (r *flatReader[T]) readLevels(n int) ([]uint32, error) {
+// readLevels says which of the next n rows are present; nil is all.
+func (r *flatReader[T]) readLevels(n int) (bitmap, error) {
 	level, same, err := r.levels.same(n)
 	if err != nil || (same && level == r.maxDef) {
 		return nil, err
 	}
+	r.present = r.present.cleared(n)
+	switch {
+	case same && level > r.maxDef:
+		return nil, errDefinitionLevel(int(level))
+	case same:
+		return r.present, nil
+	case r.maxDef == 1:
+		return r.present, r.levels.readBits(r.present, n)
+	}
 	r.defs = slices.Grow(r.defs[:0], n)[:n]
-	if same {
-		fill(r.defs, level)
-	} else if err := r.levels.read(r.defs); err != nil {
+	if err := r.levels.read(r.defs); err != nil {
 		return nil, err
 	}
-	for _, level := range r.defs {
-		if level > r.maxDef {
+	for row, level := range r.defs {
+		if level == r.maxDef {
+			r.present.set(row, 1)
+		} else if level > r.maxDef {
 			return nil, errDefinitionLevel(int(level))
 		}
 	}
-	return r.defs, nil
-}
-
-// count counts the rows that are present.
-func (r *flatReader[T]) count(defs []uint32) (present int) {
-	for _, level := range defs {
-		if level == r.maxDef {
-			present++
-		}
-	}
-	return present
+	return r.present, nil
 }
 
 // skipBlock goes n rows of the page on.
@@ -297,12 +305,12 @@ func (r *flatReader[T]) skipBlock(n int) error {
 	if !r.hasNull {
 		return r.values.skip(n)
 	}
-	defs, err := r.readLevels(n)
+	some, err := r.readLevels(n)
 	if err != nil {
 		return err
 	}
-	if defs != nil {
-		n = r.count(defs)
+	if some != nil {
+		n = some.count()
 	}
 	return r.values.skip(n)
 }
@@ -417,9 +425,9 @@ func (r *flatReader[T]) appendRuns(dst *feature.Column, values []T) error {
 }
 
 func (r *flatReader[T]) appendPresent(dst *feature.Column, values []T) error {
-	dst.Status = slices.Grow(dst.Status, len(values))
-	for range values {
-		dst.Status = append(dst.Status, feature.Present)
-	}
+	dst.Status = append(dst.Status, allPresent[:len(values)]...)
 	return r.convert(dst, values)
 }
+
+// allPresent are the statuses of a block without nulls.
+var allPresent = slices.Repeat([]feature.Status{feature.Present}, batchRows)

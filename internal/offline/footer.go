@@ -260,6 +260,8 @@ func parseChunk(m *metadata.ColumnChunkMetaData, rows, fileSize int64) (chunk, e
 		length:       m.TotalCompressedSize(),
 		values:       m.NumValues(),
 		uncompressed: m.TotalUncompressedSize(),
+		columnIndex:  indexRange(m.GetColumnIndexLocation(), fileSize),
+		offsetIndex:  indexRange(m.GetOffsetIndexLocation(), fileSize),
 		codec:        codec(m.Compression()),
 	}
 	switch {

@@ -74,16 +74,26 @@ func view(path string, keyType feature.Type, features ...feature.Feature) *featu
 // writeArrow writes columns with pqarrow, in row groups of groupRows.
 func writeArrow(t testing.TB, groupRows int64, fields []arrow.Field, columns []arrow.Array, options ...parquet.WriterProperty) []byte {
 	t.Helper()
+	data, err := tryWriteArrow(groupRows, fields, columns, options...)
+	require.NoError(t, err)
+	return data
+}
+
+func tryWriteArrow(groupRows int64, fields []arrow.Field, columns []arrow.Array, options ...parquet.WriterProperty) ([]byte, error) {
 	schema := arrow.NewSchema(fields, nil)
 	record := array.NewRecordBatch(schema, columns, int64(columns[0].Len()))
 	defer record.Release()
 	var b bytes.Buffer
 	properties := parquet.NewWriterProperties(append([]parquet.WriterProperty{parquet.WithMaxRowGroupLength(groupRows)}, options...)...)
 	w, err := pqarrow.NewFileWriter(schema, &b, properties, pqarrow.DefaultWriterProps())
-	require.NoError(t, err)
-	require.NoError(t, w.WriteBuffered(record))
-	require.NoError(t, w.Close())
-	return b.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	if err := w.WriteBuffered(record); err != nil {
+		return nil, err
+	}
+	err = w.Close()
+	return b.Bytes(), err
 }
 
 var timestampUTC = &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}

@@ -148,7 +148,7 @@ type rowRange struct{ from, to int64 }
 // pagesWithin gives the rows of the pages that may hold a time in the range; false where the index says nothing sound. times is what the footer
 // says of all pages.
 func (x columnIndex) pagesWithin(c column, locations []pageLocation, rows int64, times, within feature.TimeRange) (kept []rowRange, ok bool) {
-	if len(x.nulls) != len(locations) {
+	if len(locations) == 0 || len(x.nulls) != len(locations) {
 		return nil, false
 	}
 	for i, l := range locations {

@@ -209,6 +209,7 @@ func drawProperties(t *rapid.T) []parquet.WriterProperty {
 	return []parquet.WriterProperty{
 		parquet.WithCompression(rapid.SampledFrom(codecs).Draw(t, "codec")),
 		parquet.WithDictionaryDefault(rapid.Bool().Draw(t, "dictionary")),
+		parquet.WithPageIndexEnabled(rapid.Bool().Draw(t, "page index")),
 		parquet.WithDataPageSize(rapid.Int64Range(1, 200).Draw(t, "page bytes")),
 		parquet.WithBatchSize(rapid.Int64Range(1, 20).Draw(t, "batch")),
 		parquet.WithDataPageVersion(rapid.SampledFrom([]parquet.DataPageVersion{parquet.DataPageV1, parquet.DataPageV2}).Draw(t, "page version")),

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"math/bits"
+	"slices"
 )
 
 // errRLE says that the run-lengths of levels or dictionary indices are damaged.
@@ -132,6 +134,45 @@ func (r *rleReader) unpack(dst []uint32) {
 	r.bit = bit
 }
 
+// readBits sets those of the first n bits of dst, which are clear, where the next n numbers, of one bit each, are 1.
+func (r *rleReader) readBits(dst bitmap, n int) error {
+	for at := 0; at < n; {
+		if r.left == 0 {
+			if err := r.next(); err != nil {
+				return err
+			}
+		}
+		step := int(min(r.left, uint64(n-at)))
+		r.left -= uint64(step)
+		end := at + step
+		if r.packed == nil && r.value > 1 {
+			return errDefinitionLevel(int(r.value))
+		}
+		for at < end {
+			k := min(end-at, 32)
+			some := uint64(r.value)<<k - uint64(r.value) // all of k bits, or none
+			if r.packed != nil {
+				some = r.peek(k)
+				r.bit += uint64(k)
+			}
+			dst.set(at, some)
+			at += k
+		}
+	}
+	return nil
+}
+
+// peek gives at most 32 bits of the packed run, which has so many left.
+func (r *rleReader) peek(n int) uint64 {
+	at, mask := r.bit/8, uint64(1)<<n-1
+	if rest := r.packed[at:]; len(rest) >= 8 {
+		return binary.LittleEndian.Uint64(rest) >> (r.bit % 8) & mask
+	}
+	var tail [8]byte
+	copy(tail[:], r.packed[at:])
+	return binary.LittleEndian.Uint64(tail[:]) >> (r.bit % 8) & mask
+}
+
 // skip goes n numbers on.
 func (r *rleReader) skip(n int64) error {
 	for left := uint64(n); left > 0; {
@@ -148,4 +189,32 @@ func (r *rleReader) skip(n int64) error {
 		}
 	}
 	return nil
+}
+
+// bitmap says something of each row of a block.
+type bitmap []uint64
+
+// cleared gives the bitmap, or a larger one, with at least n clear bits.
+func (b bitmap) cleared(n int) bitmap {
+	b = slices.Grow(b[:0], (n+63)/64)[:(n+63)/64]
+	clear(b)
+	return b
+}
+
+func (b bitmap) has(i int) bool { return b[i/64]>>(i%64)&1 == 1 }
+
+// set sets the bits from i on that are set in some. They are clear, and there is room for them.
+func (b bitmap) set(i int, some uint64) {
+	b[i/64] |= some << (i % 64)
+	if high := some >> (64 - i%64); i%64 > 0 && high > 0 {
+		b[i/64+1] |= high
+	}
+}
+
+// count is the number of bits that are set.
+func (b bitmap) count() (n int) {
+	for _, word := range b {
+		n += bits.OnesCount64(word)
+	}
+	return n
 }
