@@ -2,15 +2,14 @@ package main
 
 import (
 	"encoding/csv"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
+	"github.com/twofold-ml/twofold/internal/entityfile"
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/internal/wire"
@@ -79,7 +78,7 @@ func (k keyArgs) columns(types []feature.Key) ([]*twofoldv1.Column, error) {
 			if len(k.values[name]) > 1 {
 				text = k.values[name][i]
 			}
-			if err := appendText(c, text); err != nil {
+			if err := entityfile.AppendText(c, text); err != nil {
 				return nil, fmt.Errorf("%s: %w", name, err)
 			}
 		}
@@ -108,35 +107,6 @@ func (k keyArgs) check(types []feature.Key) error {
 	}
 	if len(missing) > 0 {
 		return fmt.Errorf("%s not given; these features need %s", strings.Join(missing, ", "), strings.Join(needed, " "))
-	}
-	return nil
-}
-
-// appendText appends a key's text to a column of INT32, INT64, STRING or BYTES. BYTES may be written as 0x… .
-func appendText(c *feature.Column, text string) error {
-	switch c.Type {
-	case feature.Int32, feature.Int64:
-		bits := map[feature.Type]int{feature.Int32: 32, feature.Int64: 64}[c.Type]
-		n, err := strconv.ParseInt(strings.TrimSpace(text), 10, bits)
-		if err != nil {
-			return fmt.Errorf("%q is not an %v", text, c.Type)
-		}
-		if c.Type == feature.Int32 {
-			c.AppendInt32(int32(n))
-		} else {
-			c.AppendInt64(n)
-		}
-	case feature.Bytes:
-		raw := []byte(text)
-		if digits, ok := strings.CutPrefix(text, "0x"); ok {
-			var err error
-			if raw, err = hex.DecodeString(digits); err != nil {
-				return fmt.Errorf("%q is not hexadecimal after 0x", text)
-			}
-		}
-		c.AppendBytes(raw)
-	default:
-		c.AppendString(text)
 	}
 	return nil
 }

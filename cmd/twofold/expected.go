@@ -152,13 +152,13 @@ func (t trainingExpectation) check(ctx context.Context, a *app, path string) (in
 	defer rows.close()
 	digests := map[string]*columnDigest{}
 	for name := range t.Columns {
-		if !rows.schema.HasField(name) {
+		if !rows.Schema().HasField(name) {
 			return 0, fmt.Errorf("the training set has no column %s", name)
 		}
 		digests[name] = &columnDigest{hash: sha256.New()}
 	}
 	var count int64
-	err = rows.each(ctx, func(record arrow.RecordBatch) error {
+	err = rows.Each(ctx, func(record arrow.RecordBatch) error {
 		count += record.NumRows()
 		columns, err := columnsOf(record)
 		if err != nil {

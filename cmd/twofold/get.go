@@ -13,6 +13,7 @@ import (
 
 	"github.com/twofold-ml/twofold/client"
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
+	"github.com/twofold-ml/twofold/internal/entityfile"
 )
 
 // getOptions are the flags of get.
@@ -120,7 +121,7 @@ func (o getOptions) request(service string) (*twofoldv1.GetOnlineFeaturesRequest
 		request.MaxStaleness = durationpb.New(o.maxStaleness)
 	}
 	if o.asOf != "" {
-		at, err := parseTime(o.asOf)
+		at, err := entityfile.ParseTime(o.asOf)
 		if err != nil {
 			return nil, fmt.Errorf("--as-of: %w", err)
 		}

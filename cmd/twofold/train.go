@@ -45,8 +45,8 @@ columns in their order. The join never sees a value from after the row's time.
 
 Entity rows hold every entity key, a time column (event_timestamp unless --time-column says otherwise) and
 whatever else is to be kept, such as labels. They come from CSV, Parquet or Arrow; "-" is standard input. In CSV an
-empty cell is null, in quotes ("") too, times are RFC 3339 or "2013-01-31 15:04:05" (UTC), and a column is INT64,
-DOUBLE or BOOL if that keeps every digit of all its cells, else STRING; --type says otherwise.
+empty cell is null, in quotes ("") too, times are RFC 3339 or "2013-01-31 15:04:05" (UTC), all of a column with a zone or all
+without, and a column is INT64, DOUBLE or BOOL if that keeps every digit of all its cells, else STRING; --type says otherwise.
 
 The output file appears only once it is complete.`,
 		Example: `  twofold train departure_delay_v1 --entities flights.csv --out training.parquet
@@ -222,7 +222,7 @@ func (a *app) join(c *connection, header *twofoldv1.HistoricalHeader, rows *enti
 		}
 		_ = outReader.CloseWithError(written) // never fails
 	})
-	bar := a.progress(rows.rows)
+	bar := a.progress(rows.NumRows())
 	manifest, err := c.HistoricalArrow(ctx, header, in, out, bar.update)
 	bar.finish()
 	// Where reading or writing failed first, the call's error only repeats it.

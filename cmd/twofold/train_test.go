@@ -20,8 +20,8 @@ import (
 // rowsCSV has a comma in a cell, a null key, a code with a leading zero and every form of column that is inferred.
 const rowsCSV = `origin,event_timestamp,label,late,zip,note
 EWR,2013-07-01T12:00:00Z,1.5,true,007,"a, b"
-JFK,2013-07-01 12:00:00,2,false,010,
-,2013-07-01 12:00,,,,x
+JFK,2013-07-01 12:00:00Z,2,false,010,
+,2013-07-01 12:00:00 UTC,,,,x
 EWR,2013-07-01T12:00:00+02:00,-3,true,100,y
 `
 
@@ -110,10 +110,10 @@ func expectedTemperatures(t *testing.T) [][]string {
 	for i := range found {
 		found[i] = []string{"", ""}
 	}
-	require.NoError(t, rows.each(t.Context(), func(record arrow.RecordBatch) error {
+	require.NoError(t, rows.Each(t.Context(), func(record arrow.RecordBatch) error {
 		columns, err := columnsOf(record)
 		require.NoError(t, err)
-		field := func(name string) int { return rows.schema.FieldIndices(name)[0] }
+		field := func(name string) int { return rows.Schema().FieldIndices(name)[0] }
 		for row := range int(record.NumRows()) {
 			at := formatPresent(columns[field("observed_at")], row)
 			for i, w := range wanted {
@@ -159,6 +159,7 @@ func TestTrainFailuresLeaveNoFile(t *testing.T) {
 		{"no time", "origin,at\nEWR,2013-07-01\n", `the entity rows have no column "event_timestamp" for their time; name it with --time-column; they have origin, at`, nil},
 		{"bad time", "origin,event_timestamp\nEWR,2013-07-01\nEWR,yesterday\n", `line 3, character 5: column "event_timestamp": "yesterday" is not a time`, nil},
 		{"null time", "origin,event_timestamp\nEWR,2013-07-01\n\"a\nb\",2013-07-01\nEWR,\n", `line 5, character 5: column "event_timestamp": the time is null; give every row its time`, nil},
+		{"mixed zones", "origin,event_timestamp\nEWR,2013-07-01\nEWR,2013-07-01T12:00:00Z\n", `line 3, character 5: column "event_timestamp": "2013-07-01T12:00:00Z" has a time zone, but "2013-07-01" on line 2 has none`, nil},
 		{"ragged", "origin,event_timestamp\nEWR\n", "wrong number of fields", nil},
 		{"empty", "", "the first line must name the columns", nil},
 		{"two columns of one name", "origin,origin,event_timestamp\n", `two columns are named "origin"`, nil},
