@@ -66,7 +66,7 @@ func (a *app) initialize(ctx context.Context, c config.Config, source, out strin
 	if _, err := os.Stat(out); err == nil {
 		return fault.New(fault.Precondition, "%s is there already; give --out another name, or remove it", out)
 	}
-	file, err := a.createOutput(out)
+	file, err := a.createOutput(ctx, out, s3Config(c), offline.CreateOptions{})
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (a *app) initialize(ctx context.Context, c config.Config, source, out strin
 	if _, err := file.Write(text); err != nil {
 		return err
 	}
-	if err := file.commit(); err != nil {
+	if err := file.commit(ctx); err != nil {
 		return err
 	}
 	fmt.Fprintf(a.err, "wrote %s; read it through, then check it with `twofold lint %s`\n", out, out)

@@ -2,12 +2,14 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
@@ -20,53 +22,48 @@ import (
 // output is a file that appears whole or not at all; or standard output, which cannot be taken back.
 type output struct {
 	io.Writer
+	// file is nil for standard output, and buffer for a file.
+	file   *offline.Writer
 	buffer *bufio.Writer
-	// file is nil for standard output.
-	file *os.File
-	path string
 }
 
-// createOutput starts a file beside path; commit gives it that name. "-" is standard output.
-func (a *app) createOutput(path string) (*output, error) {
+// createOutput begins a file or an s3:// object; commit makes it appear. "-" is standard output. A local folder must be there: a name that is
+// misspelt makes none.
+func (a *app) createOutput(ctx context.Context, path string, s3 offline.S3Config, options offline.CreateOptions) (*output, error) {
 	if path == "-" {
 		buffer := bufio.NewWriterSize(a.out, 1<<16)
 		return &output{Writer: buffer, buffer: buffer}, nil
 	}
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a file", path)
+	if !strings.Contains(path, "://") {
+		if _, err := os.Stat(filepath.Dir(path)); err != nil {
+			return nil, fmt.Errorf("create %s: %w", path, err)
+		}
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".partial-*")
+	store, err := offline.Open(ctx, offline.Config{Path: ".", S3: s3})
 	if err != nil {
-		return nil, fmt.Errorf("create %s: %w", path, err)
+		return nil, err
 	}
-	buffer := bufio.NewWriterSize(file, 1<<20)
-	return &output{Writer: buffer, buffer: buffer, file: file, path: path}, nil
+	defer store.Close()
+	file, err := store.Create(ctx, path, options)
+	if err != nil {
+		return nil, err
+	}
+	return &output{Writer: file, file: file}, nil
 }
 
 // commit makes the file appear under its name.
-func (o *output) commit() error {
-	if err := o.buffer.Flush(); err != nil || o.file == nil {
-		return err
+func (o *output) commit(ctx context.Context) error {
+	if o.file == nil {
+		return o.buffer.Flush()
 	}
-	file := o.file
-	o.file = nil
-	// As a file made by any other program would be, and on the disk before its name is.
-	err := errors.Join(file.Chmod(0o644), file.Sync(), file.Close())
-	if err == nil {
-		err = os.Rename(file.Name(), o.path)
-	}
-	if err != nil {
-		_ = os.Remove(file.Name())
-		return fmt.Errorf("write %s: %w", o.path, err)
-	}
-	return nil
+	_, err := o.file.Commit(ctx)
+	return err
 }
 
 // abandon removes a file that was not committed.
 func (o *output) abandon() {
 	if o.file != nil {
-		_ = o.file.Close()
-		_ = os.Remove(o.file.Name())
+		o.file.Abort()
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
+	"github.com/twofold-ml/twofold/internal/offline"
 )
 
 // trainOptions are the flags of train.
@@ -65,11 +66,11 @@ The output file appears only once it is complete.`,
 	clientFlags(cmd, &o.timeout, 0)
 	f := cmd.Flags()
 	f.StringSliceVarP(&o.features, "features", "f", nil, "features to join instead of a service: `view:feature`,… or view:*")
-	f.StringVarP(&o.entities, "entities", "e", "", "`file` of entity rows, or - for standard input (required)")
+	f.StringVarP(&o.entities, "entities", "e", "", "`file` or s3:// URL of entity rows, or - for standard input (required)")
 	f.StringVar(&o.entityFormat, "entities-format", "", "csv, parquet or arrow (default by the file's name; for standard input by its first bytes)")
 	f.StringSliceVar(&o.types, "type", nil, "type of a CSV column, as `column=TYPE`, for example zip=STRING")
 	f.StringVar(&o.timeColumn, "time-column", "event_timestamp", "column that holds each entity row's time")
-	f.StringVarP(&o.out, "out", "o", "", "`file` to write, or - for standard output (required)")
+	f.StringVarP(&o.out, "out", "o", "", "`file` or s3:// URL to write, or - for standard output (required)")
 	f.StringVar(&o.outFormat, "format", "", "parquet, csv or arrow (default by the file's name; csv for standard output)")
 	f.StringVar(&o.manifest, "manifest", "", "`file` for the manifest: what was read, as JSON (default none)")
 	f.DurationVar(&o.maxStaleness, "max-staleness", 0, "leave out values older than this at the row's time; can only tighten a view's ttl (default the ttl)")
@@ -173,7 +174,7 @@ func (a *app) train(cmd *cobra.Command, args []string, o trainOptions) error {
 	if err != nil {
 		return err
 	}
-	return a.tellManifest(manifest, o)
+	return a.tellManifest(c, manifest, o)
 }
 
 func (o *trainOptions) header(service string) *twofoldv1.HistoricalHeader {
@@ -189,7 +190,7 @@ func (o *trainOptions) header(service string) *twofoldv1.HistoricalHeader {
 
 // writeTraining makes the call and writes its result; the output appears only if all of it is there.
 func (a *app) writeTraining(c *connection, header *twofoldv1.HistoricalHeader, rows *entityRows, o trainOptions) (*twofoldv1.HistoricalManifest, error) {
-	out, err := a.createOutput(o.out)
+	out, err := a.createOutput(c.ctx, o.out, s3Config(c.config), offline.CreateOptions{Overwrite: true})
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +199,7 @@ func (a *app) writeTraining(c *connection, header *twofoldv1.HistoricalHeader, r
 	if err != nil {
 		return nil, err
 	}
-	return manifest, out.commit()
+	return manifest, out.commit(c.ctx)
 }
 
 // join pipes the entity rows to the server and its answer to write.
@@ -255,7 +256,7 @@ func readStream(in io.Reader, write func(*ipc.Reader) error) error {
 }
 
 // tellManifest prints what the training set was made of.
-func (a *app) tellManifest(m *twofoldv1.HistoricalManifest, o trainOptions) error {
+func (a *app) tellManifest(c *connection, m *twofoldv1.HistoricalManifest, o trainOptions) error {
 	where := o.out
 	if where == "-" {
 		where = "standard output"
@@ -272,7 +273,7 @@ func (a *app) tellManifest(m *twofoldv1.HistoricalManifest, o trainOptions) erro
 	if o.manifest == "" {
 		return nil
 	}
-	out, err := a.createOutput(o.manifest)
+	out, err := a.createOutput(c.ctx, o.manifest, s3Config(c.config), offline.CreateOptions{Overwrite: true})
 	if err != nil {
 		return err
 	}
@@ -285,7 +286,7 @@ func (a *app) tellManifest(m *twofoldv1.HistoricalManifest, o trainOptions) erro
 	if _, err := out.Write(text); err != nil {
 		return err
 	}
-	return out.commit()
+	return out.commit(c.ctx)
 }
 
 // parseTypes reads "column=TYPE" flags.

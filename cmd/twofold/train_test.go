@@ -15,6 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/twofold-ml/twofold/internal/feature"
+	"github.com/twofold-ml/twofold/internal/offline"
+	"github.com/twofold-ml/twofold/internal/testenv"
 )
 
 // rowsCSV has a comma in a cell, a null key, a code with a leading zero and every form of column that is inferred.
@@ -142,10 +144,57 @@ func convertRows(t *testing.T, from, to string) {
 	require.NoError(t, rows.stream(t.Context(), &stream))
 	reader, err := ipc.NewReader(&stream)
 	require.NoError(t, err)
-	out, err := a.createOutput(to)
+	out, err := a.createOutput(t.Context(), to, offline.S3Config{}, offline.CreateOptions{Overwrite: true})
 	require.NoError(t, err)
 	require.NoError(t, writeTable(out, toFormat, false, reader))
-	require.NoError(t, out.commit())
+	require.NoError(t, out.commit(t.Context()))
+}
+
+// TestTrainInS3: entity rows, the training set and its manifest may all be in S3; what fails leaves nothing there.
+func TestTrainInS3(t *testing.T) {
+	s3 := testenv.S3(t)
+	bucket := s3.Bucket(t)
+	env := append(replay(t), "AWS_ENDPOINT_URL="+s3.Endpoint, "AWS_REGION="+s3.Region, "AWS_ACCESS_KEY_ID="+s3.AccessKey, "AWS_SECRET_ACCESS_KEY="+s3.SecretKey)
+	d := start(t, env, "serve")
+	url := "s3://" + bucket + "/"
+	s3.Put(t, bucket, "rows.csv", []byte(rowsCSV))
+	s3.Put(t, bucket, "bad.csv", []byte("origin,event_timestamp\nEWR,yesterday\n"))
+	train := func(args ...string) result {
+		return twofold(t, env, append([]string{"train", "-f", "weather:temp", "--server", d.grpc}, args...)...)
+	}
+	want := twofoldIn(t, nil, []byte(rowsCSV), "train", "-f", "weather:temp", "--server", d.grpc, "-e", "-", "-o", "-").ok(t)
+	for range 2 { // an older one is replaced
+		r := train("-e", url+"rows.csv", "-o", url+"sets/out.parquet", "--manifest", url+"sets/manifest.json")
+		r.ok(t)
+		require.Contains(t, r.stderr, "wrote 4 rows to "+url+"sets/out.parquet")
+	}
+	r := train("-e", url+"bad.csv", "-o", url+"bad/out.parquet")
+	require.Equal(t, exitFailure, r.code)
+	require.Contains(t, r.stderr, `entity rows `+url+`bad.csv: line 2, character 5: column "event_timestamp": "yesterday" is not a time`)
+	r = train("-e", url+"none.csv", "-o", url+"bad/out.parquet")
+	require.Equal(t, exitFailure, r.code)
+	require.Contains(t, r.stderr, "there is no such file")
+
+	store, err := offline.Open(t.Context(), offline.Config{Path: url, S3: offline.S3Config{Endpoint: s3.Endpoint, PathStyle: true, AccessKeyID: s3.AccessKey, SecretAccessKey: s3.SecretKey}})
+	require.NoError(t, err)
+	var names []string
+	files, err := store.ListFiles(t.Context(), url, "")
+	require.NoError(t, err)
+	for _, f := range files {
+		names = append(names, strings.TrimPrefix(f.URL, url))
+		if strings.HasSuffix(f.URL, "out.parquet") {
+			data, err := store.ReadFile(t.Context(), f, 1<<20)
+			require.NoError(t, err)
+			local, back := filepath.Join(t.TempDir(), "x.parquet"), filepath.Join(t.TempDir(), "x.csv")
+			require.NoError(t, os.WriteFile(local, data, 0o600))
+			convertRows(t, local, back)
+			text, err := os.ReadFile(back)
+			require.NoError(t, err)
+			require.Equal(t, want, string(text))
+		}
+	}
+	require.Equal(t, []string{"bad.csv", "rows.csv", "sets/manifest.json", "sets/out.parquet"}, names)
+	d.stop(t, syscall.SIGTERM)
 }
 
 // A run that fails leaves no file, neither the output nor a partial one, and an older output as it was.

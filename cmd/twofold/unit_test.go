@@ -15,6 +15,7 @@ import (
 
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
+	"github.com/twofold-ml/twofold/internal/offline"
 )
 
 // TestExitCodes: a script tells by the code whether to mend the command line, to try again or to look at what it asked for.
@@ -52,19 +53,20 @@ func TestOutputsThatCannotBeWritten(t *testing.T) {
 	reader, writer, err := os.Pipe()
 	require.NoError(t, err)
 	require.NoError(t, errors.Join(reader.Close(), writer.Close()))
-	out, err := (&app{out: writer}).createOutput("-")
+	out, err := (&app{out: writer}).createOutput(t.Context(), "-", offline.S3Config{}, offline.CreateOptions{})
 	require.NoError(t, err)
 	_, err = out.Write([]byte("x"))
 	require.NoError(t, err)
-	require.ErrorIs(t, out.commit(), os.ErrClosed)
+	require.ErrorIs(t, out.commit(t.Context()), os.ErrClosed)
 
 	dir := t.TempDir()
-	out, err = (&app{}).createOutput(filepath.Join(dir, "x.csv"))
+	ctx, cancel := context.WithCancel(t.Context())
+	out, err = (&app{}).createOutput(ctx, filepath.Join(dir, "x.csv"), offline.S3Config{}, offline.CreateOptions{})
 	require.NoError(t, err)
 	_, err = out.Write([]byte("x"))
 	require.NoError(t, err)
-	require.NoError(t, out.file.Close())
-	require.ErrorIs(t, out.commit(), os.ErrClosed)
+	cancel()
+	require.ErrorIs(t, out.commit(t.Context()), context.Canceled)
 	out.abandon()
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
