@@ -174,19 +174,25 @@ type entityTable struct {
 	recent bool
 }
 
+// bounds returns the times of the entity rows: from, inclusive, to, exclusive.
+func (e entityTable) bounds() (from, to int64) {
+	to = startMicros + spanMicros
+	if e.recent {
+		return to - recentDays*dayMicros, to
+	}
+	return startMicros, to
+}
+
 // row returns key and time of entity row i. One in 20 keys has no features. Some rows stand at the very event time of a feature row, at its
 // last moment by ttl, or a microsecond before or after.
 func (e entityTable) row(i int64) (key, micros int64) {
 	seed := e.of.seed
 	key = below(random(seed, i, fieldEntityKey), e.of.keys()+max(1, e.of.keys()/20))
-	from, span := startMicros, spanMicros
-	if e.recent {
-		from, span = startMicros+spanMicros-recentDays*dayMicros, recentDays*dayMicros
-	}
-	micros = from + below(random(seed, i, fieldEntityTime), span)
+	from, to := e.bounds()
+	micros = from + below(random(seed, i, fieldEntityTime), to-from)
 	near := e.of.event(below(random(seed, i, fieldEntityRow), e.of.rows))
 	for place, at := range []int64{0, ttlMicros, -1, ttlMicros + 1} {
-		if at := near.eventMicros + at; i%64 == int64(place) && at >= from && at < from+span {
+		if at := near.eventMicros + at; i%64 == int64(place) && at >= from && at < to {
 			return near.key, at
 		}
 	}

@@ -147,3 +147,6 @@ func duckCommand() *cobra.Command {
 		return func() (*tally, error) { return d.consume(o.SQL) }, d.close, nil
 	})
 }
+
+// version returns DuckDB's own version.
+func (*duck) version() string { return duckdb_go_bindings.LibraryVersion() }

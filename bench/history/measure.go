@@ -25,14 +25,16 @@ type measurement struct {
 	tally           tally
 }
 
-// duckSettings are for two cores, as the machine of record has; everything else is DuckDB's default.
-func duckSettings(threads int) []string { return []string{fmt.Sprintf("SET threads = %d", threads)} }
+// duckSettings are the number of threads and where to put what does not fit into memory; everything else is DuckDB's default.
+func duckSettings(threads int, temporary string) []string {
+	return []string{fmt.Sprintf("SET threads = %d", threads), fmt.Sprintf("SET temp_directory = '%s'", filepath.Join(temporary, "duckdb"))}
+}
 
 const duckUse = "duckdb"
 
 // measureDuck runs a query in a DuckDB process of its own.
-func measureDuck(ctx context.Context, sql string, threads int) (measurement, error) {
-	out, err := runChild(ctx, duckUse, order{SQL: sql, Settings: duckSettings(threads)})
+func measureDuck(ctx context.Context, sql string, threads int, temporary string) (measurement, error) {
+	out, err := runChild(ctx, duckUse, order{SQL: sql, Settings: duckSettings(threads, temporary)})
 	return measurement{elapsed: out.Elapsed, peakBytes: out.PeakBytes, cpu: out.CPU, tally: out.Tally}, err
 }
 
@@ -57,6 +59,8 @@ type twofold struct {
 	// offlineStore is the folder or URL that the sources are relative to, and environment what it takes to read it.
 	offlineStore string
 	environment  []string
+	// threads is GOMAXPROCS of the server.
+	threads int
 	// flags are more flags of twofold serve.
 	flags []string
 	// perf, if not empty, is the file to which perf records a profile of the server during the call.
@@ -71,8 +75,9 @@ func (w twofold) measure(ctx context.Context, s source) (m measurement, err erro
 	}
 	defer os.RemoveAll(folder)
 	server, err := serving.Twofold(serving.Options{
-		Name: "twofold serve", Program: w.program, Folder: folder, Definitions: definitions(s.views), OfflineStore: w.offlineStore, Environment: w.environment,
-		Args: append([]string{"--online-store-path", filepath.Join(folder, "online"), "--sync-in-process=false"}, w.flags...),
+		Name: "twofold serve", Program: w.program, Folder: folder, Definitions: definitions(s.views), OfflineStore: w.offlineStore,
+		Environment: append([]string{fmt.Sprintf("GOMAXPROCS=%d", w.threads)}, w.environment...),
+		Args:        append([]string{"--online-store-path", filepath.Join(folder, "online"), "--sync-in-process=false"}, w.flags...),
 	})
 	if err != nil {
 		return m, err

@@ -91,7 +91,7 @@ func (s source) hashSQL(between string) string {
 		strings.Join(winners, ",\n"), columns.String(), s.entities, joins.String())
 }
 
-// timesBetween returns the condition that a user who knows that all entity rows lie in [from, to] may put on the features.
+// timesBetween returns the condition that a user who knows that all entity rows lie in [from, to) may put on the features.
 func timesBetween(from, to int64) string {
 	literal := func(micros int64) string {
 		return time.UnixMicro(micros).UTC().Format("TIMESTAMP '2006-01-02 15:04:05.000000'")
