@@ -236,7 +236,7 @@ func FuzzRLE(f *testing.F) {
 		if err != nil {
 			return
 		}
-		var want []uint32
+		want := []uint32{}
 		var one [1]uint32
 		for len(want) < 1000 && single.read(one[:]) == nil {
 			want = append(want, one[0])

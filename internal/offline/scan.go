@@ -2,33 +2,31 @@ package offline
 
 import (
 	"context"
+	"sync"
 
 	"github.com/twofold-ml/twofold/internal/feature"
 )
 
-// Scan is one reading of a table: the source that a join or a sync asks for (pit.Source), which remembers what it listed.
+// Scan is one reading of a table: the source that a join or a sync asks for (pit.Source). It lists the files and reads their footers once, when
+// it is first asked, and keeps to that listing: all time ranges are of the same versions of the same files. It may be used by several goroutines at once.
 type Scan struct {
 	table *Table
-	files []File
+
+	mu      sync.Mutex
+	sources []boundSource // nil until the files are listed
+	files   []File
 }
 
 // Scan begins a reading of the table. It reads nothing yet.
 func (t *Table) Scan() *Scan { return &Scan{table: t} }
 
-// Fragments is Table.Fragments as the join knows it.
+// Fragments is Table.Fragments as the join knows it. It may be asked for several ranges; after an error it lists the files anew.
 func (s *Scan) Fragments(ctx context.Context, within feature.TimeRange) ([]feature.Fragment, int64, error) {
-	sources, err := s.table.store.sources(ctx, s.table.view.Source.Path)
+	sources, err := s.list(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
-	s.files = make([]File, len(sources))
-	for i, source := range sources {
-		s.files[i] = fileOf(source.object)
-	}
-	found, pruned, err := s.table.fragments(sources, within)
-	if err != nil {
-		return nil, 0, err
-	}
+	found, pruned := s.table.fragments(sources, within)
 	fragments := make([]feature.Fragment, len(found))
 	for i, f := range found {
 		fragments[i] = f
@@ -36,5 +34,28 @@ func (s *Scan) Fragments(ctx context.Context, within feature.TimeRange) ([]featu
 	return fragments, pruned, nil
 }
 
-// Files returns the files that the last call of Fragments listed, in the canonical order, those left unread included.
-func (s *Scan) Files() []File { return s.files }
+// list gives the files of the reading.
+func (s *Scan) list(ctx context.Context) ([]boundSource, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sources != nil {
+		return s.sources, nil
+	}
+	sources, err := s.table.store.sources(ctx, s.table.view.Source.Path)
+	if err != nil {
+		return nil, err
+	}
+	s.files = make([]File, len(sources))
+	for i, source := range sources {
+		s.files[i] = fileOf(source.object)
+	}
+	s.sources, err = s.table.bind(sources)
+	return s.sources, err
+}
+
+// Files returns the files that Fragments listed, in the canonical order, those left unread included.
+func (s *Scan) Files() []File {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.files
+}

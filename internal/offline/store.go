@@ -9,8 +9,11 @@ import (
 	"github.com/twofold-ml/twofold/internal/fault"
 )
 
-// footerReaders is how many footers are read at once.
-const footerReaders = 16
+// How many footers are read at once: of local files, which takes the processor's time, and of remote ones, which takes the time of the way there.
+const (
+	localFooterReaders  = 8
+	remoteFooterReaders = 64
+)
 
 // Store is where offline data is kept. It may be used by several goroutines at once.
 type Store struct {
@@ -104,7 +107,11 @@ func (s *Store) sources(ctx context.Context, path string) ([]*source, error) {
 	}
 	sources := make([]*source, len(objects))
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(footerReaders)
+	if at.isS3() {
+		group.SetLimit(remoteFooterReaders)
+	} else {
+		group.SetLimit(localFooterReaders)
+	}
 	for i, o := range objects {
 		group.Go(func() error {
 			f, err := s.footer(groupCtx, d, o)

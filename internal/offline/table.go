@@ -2,6 +2,9 @@ package offline
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/twofold-ml/twofold/internal/feature"
 )
@@ -82,34 +85,80 @@ func (t *Table) Fragments(ctx context.Context, within feature.TimeRange) (fragme
 	if err != nil {
 		return nil, 0, err
 	}
-	return t.fragments(sources, within)
-}
-
-// fragments is Fragments over files that are known.
-func (t *Table) fragments(sources []*source, within feature.TimeRange) (fragments []*Fragment, pruned int64, err error) {
-	path, err := t.store.Resolve(t.view.Source.Path)
+	bound, err := t.bind(sources)
 	if err != nil {
 		return nil, 0, err
 	}
-	if err := checkAnywhere(path, sources, t.wants); err != nil {
-		return nil, 0, err
+	fragments, pruned = t.fragments(bound, within)
+	return fragments, pruned, nil
+}
+
+// boundSource is a file, with where the wanted columns come from in it.
+type boundSource struct {
+	*source
+	bindings []binding
+}
+
+// bindKey is what bindings depend on: the columns of the file, and the partitions that are wanted.
+type bindKey struct {
+	columns    *column
+	partitions string
+}
+
+// bind looks up the wanted columns in all files. Files alike share their bindings: there may be a hundred thousand.
+func (t *Table) bind(sources []*source) ([]boundSource, error) {
+	path, err := t.store.Resolve(t.view.Source.Path)
+	if err != nil {
+		return nil, err
 	}
-	for _, s := range sources {
-		bindings := make([]binding, len(t.wants))
-		for i, w := range t.wants {
-			if bindings[i], err = s.bind(w); err != nil {
-				return nil, 0, err
-			}
+	if err := checkAnywhere(path, sources, t.wants); err != nil {
+		return nil, err
+	}
+	known := map[bindKey][]binding{}
+	bound := make([]boundSource, len(sources))
+	for i, s := range sources {
+		key := bindKey{partitions: t.wantedPartitions(s)}
+		if len(s.footer.columns) > 0 {
+			key.columns = &s.footer.columns[0]
 		}
+		bindings, ok := known[key]
+		if !ok {
+			bindings = make([]binding, len(t.wants))
+			for k, w := range t.wants {
+				if bindings[k], err = s.bind(w); err != nil {
+					return nil, err
+				}
+			}
+			known[key] = bindings
+		}
+		bound[i] = boundSource{s, bindings}
+	}
+	return bound, nil
+}
+
+// wantedPartitions writes down those partitions of a file that are wanted as columns.
+func (t *Table) wantedPartitions(s *source) string {
+	var b strings.Builder
+	for _, p := range s.partitions {
+		if slices.ContainsFunc(t.wants, func(w wanted) bool { return w.name == p.name }) {
+			fmt.Fprintf(&b, "%q=%q %v ", p.name, p.value, p.null)
+		}
+	}
+	return b.String()
+}
+
+// fragments gives the row groups that may hold rows of the range; pruned is the number of rows in the others.
+func (t *Table) fragments(sources []boundSource, within feature.TimeRange) (fragments []*Fragment, pruned int64) {
+	for _, s := range sources {
 		for g, group := range s.footer.groups {
 			switch {
 			case group.rows == 0:
-			case s.mayHold(g, bindings[t.keys], within):
-				fragments = append(fragments, &Fragment{table: t, source: s, group: g, bindings: bindings})
+			case s.mayHold(g, s.bindings[t.keys], within):
+				fragments = append(fragments, &Fragment{table: t, source: s.source, group: g, bindings: s.bindings})
 			default:
 				pruned += group.rows
 			}
 		}
 	}
-	return fragments, pruned, nil
+	return fragments, pruned
 }
