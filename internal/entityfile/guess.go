@@ -2,11 +2,15 @@ package entityfile
 
 import (
 	"errors"
+	"math"
 	"strconv"
 	"strings"
 
 	"github.com/twofold-ml/twofold/internal/feature"
 )
+
+// exactDigits is how many decimal digits every DOUBLE keeps, but for the smallest.
+const exactDigits = 15
 
 // guess is what the cells of a CSV column have in common.
 type guess struct{ any, notInt, notDouble, notBool bool }
@@ -16,10 +20,16 @@ func (g *guess) see(text string) {
 		return
 	}
 	g.any = true
+	coded := leadingZero(text)
 	_, err := strconv.ParseInt(text, 10, 64)
-	g.notInt = g.notInt || err != nil || leadingZero(text)
-	// A whole number that is too large for INT64 is an id.
-	g.notDouble = g.notDouble || errors.Is(err, strconv.ErrRange) || leadingZero(text) || !survivesDouble(text)
+	g.notInt = g.notInt || err != nil || coded
+	switch {
+	case g.notDouble:
+	case err == nil && len(text) <= exactDigits && !coded: // a whole number that DOUBLE holds
+	default:
+		// A whole number that is too large for INT64 is an id.
+		g.notDouble = errors.Is(err, strconv.ErrRange) || coded || !survivesDouble(text)
+	}
 	if !g.notBool {
 		_, err := parseBool(text)
 		g.notBool = err != nil
@@ -38,6 +48,9 @@ func survivesDouble(text string) bool {
 	v, err := strconv.ParseFloat(text, 64)
 	if err != nil {
 		return false
+	}
+	if len(text) <= exactDigits && math.Abs(v) > 1e-300 {
+		return true
 	}
 	digits := significantDigits(text)
 	if len(digits) > 17 {
