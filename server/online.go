@@ -190,24 +190,12 @@ func entityKey(selection *feature.Selection, key feature.Key, columns wire.Colum
 	column, at := findColumn(columns, key.Name)
 	if column == nil {
 		return nil, fault.InvalidField(field, "no column %q (%v), a key of entity %q, which the features need%s",
-			key.Name, key.Type, keyOwner(selection, key.Name), feature.DidYouMean(key.Name, columns.Names))
+			key.Name, key.Type, selection.KeyOwner(key.Name), feature.DidYouMean(key.Name, columns.Names))
 	}
 	if column.Type == key.Type {
 		return column, nil
 	}
 	return typed(column, key.Type, fmt.Sprintf("%s[%d]", field, at), fmt.Sprintf("key %q", key.Name))
-}
-
-// keyOwner is the name of the first entity with a key of that name.
-func keyOwner(selection *feature.Selection, key string) string {
-	for _, entity := range selection.Entities {
-		for _, k := range entity.Keys {
-			if k.Name == key {
-				return entity.Name
-			}
-		}
-	}
-	return ""
 }
 
 func findColumn(columns wire.Columns, name string) (column *feature.Column, at int) {
@@ -218,18 +206,10 @@ func findColumn(columns wire.Columns, name string) (column *feature.Column, at i
 	return columns.Columns[at], at
 }
 
-// typed returns the column as the wanted type: as it is, or INT32 widened to INT64; every other difference is an error.
+// typed returns the column as the wanted type, where that holds all its values; every other difference is an error.
 func typed(c *feature.Column, want feature.Type, field, what string) (*feature.Column, error) {
-	switch {
-	case c.Type == want:
-		return c, nil
-	case c.Type == feature.Int32 && want == feature.Int64:
-		wide := &feature.Column{Type: feature.Int64, Status: c.Status, Int64s: make([]int64, len(c.Int32s))}
-		for i, v := range c.Int32s {
-			wide.Int64s[i] = int64(v)
-		}
-		return wide, nil
-	default:
-		return nil, fault.InvalidField(field, "%s must be %v, not %v", what, want, c.Type)
+	if as := c.As(want); as != nil {
+		return as, nil
 	}
+	return nil, fault.InvalidField(field, "%s must be %v, not %v", what, want, c.Type)
 }

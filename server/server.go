@@ -24,6 +24,7 @@ import (
 	"github.com/twofold-ml/twofold/internal/definition"
 	"github.com/twofold-ml/twofold/internal/offline"
 	"github.com/twofold-ml/twofold/internal/online"
+	"github.com/twofold-ml/twofold/internal/training"
 )
 
 // Options is what a Server is made of.
@@ -46,6 +47,12 @@ type Options struct {
 	DrainTimeout time.Duration
 	// PingInterval is the time between two checks of the online store's health. Defaults to 2 s.
 	PingInterval time.Duration
+	// TrainingMemory is the memory that all historical calls together may take, in bytes. Defaults to 1 GiB.
+	TrainingMemory int64
+	// TrainingActive is called with +1 when a historical call gets memory for its join, and with −1 when it gives it back. Defaults to nil: nobody is told.
+	TrainingActive func(change int)
+	// TempDir is the folder for entity rows that are not kept in memory. Defaults to the system's.
+	TempDir string
 	// MaxEventTimeAhead is how far after the server's clock the event time of a pushed row may be. Defaults to 5 min.
 	MaxEventTimeAhead time.Duration
 }
@@ -57,6 +64,7 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.DrainTimeout, 20*time.Second)
 	setDefault(&o.PingInterval, 2*time.Second)
 	setDefault(&o.MaxEventTimeAhead, 5*time.Minute)
+	setDefault(&o.TrainingMemory, 1<<30)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -86,7 +94,9 @@ type Server struct {
 	gates     *gates
 	health    *health.Server
 	ready     atomic.Pointer[readiness]
-	reloading sync.Mutex // held while a new catalog is made ready
+	// trainingMemory is shared by all historical calls.
+	trainingMemory *training.Budget
+	reloading      sync.Mutex // held while a new catalog is made ready
 	// stopping is closed by stop when the server begins to drain: calls that could go on for ever end then.
 	stopping chan struct{}
 	stop     func()
@@ -107,7 +117,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, validator: validator, metrics: m, gates: newGates(o.Limits, o.Metrics), health: health.NewServer()}
+	s := &Server{o: o, trainingMemory: training.NewBudget(o.TrainingMemory, o.TrainingActive), validator: validator, metrics: m, gates: newGates(o.Limits, o.Metrics), health: health.NewServer()}
 	s.catalog.Store(catalog)
 	s.stopping = make(chan struct{})
 	s.stop = sync.OnceFunc(func() { close(s.stopping) })

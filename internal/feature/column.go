@@ -339,3 +339,19 @@ func (c *Column) ValueAt(i int) any {
 		return list
 	}
 }
+
+// As returns the column as another type that holds all its values: as it is where it has that type, INT32 as INT64; else nil.
+func (c *Column) As(t Type) *Column {
+	switch {
+	case c.Type == t:
+		return c
+	case c.Type == Int32 && t == Int64:
+		wide := &Column{Type: Int64, Status: c.Status, Int64s: make([]int64, len(c.Int32s))}
+		for i, v := range c.Int32s {
+			wide.Int64s[i] = int64(v)
+		}
+		return wide
+	default:
+		return nil
+	}
+}

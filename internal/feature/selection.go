@@ -165,3 +165,15 @@ func sorted(names []string) []string {
 	slices.Sort(out)
 	return out
 }
+
+// KeyOwner is the name of the first entity with a key of that name; "" where there is none.
+func (s *Selection) KeyOwner(key string) string {
+	for _, entity := range s.Entities {
+		for _, k := range entity.Keys {
+			if k.Name == key {
+				return entity.Name
+			}
+		}
+	}
+	return ""
+}

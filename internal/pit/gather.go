@@ -58,6 +58,7 @@ func sortByPosition[T any](items []T, position func(T) int64) {
 type gatherer struct {
 	scan     *viewScan
 	features []int
+	room     *allowance
 
 	// heads by fragment, and where each fragment's end. See viewScan.resolve.
 	heads []int32
@@ -68,16 +69,25 @@ type gatherer struct {
 	columns  []*feature.Column
 }
 
-func newGatherer(scan *viewScan, features []int, heads []int32) *gatherer {
+func newGatherer(scan *viewScan, features []int, heads []int32, room *allowance) (*gatherer, error) {
+	fixed := int64(0)
+	for _, f := range features {
+		fixed += fixedBytes(scan.history.view.Features[f].Type)
+	}
+	if err := room.take(fixed * int64(len(heads))); err != nil {
+		return nil, err
+	}
+	scan.progress.Matched.Add(int64(len(heads)))
 	g := &gatherer{
 		scan:     scan,
 		features: features,
+		room:     room,
 		winnerOf: make([]int32, len(scan.best)),
 		events:   make([]feature.EventTime, len(heads)),
 	}
 	g.heads, g.ends = byFragment(scan.history, heads, g.position)
 	g.columns = g.newColumns(len(heads))
-	return g
+	return g, nil
 }
 
 func (g *gatherer) newColumns(rows int) []*feature.Column {
@@ -97,12 +107,16 @@ func (g *gatherer) run(ctx context.Context, p *pool) error {
 			shares = append(shares, f)
 		}
 	}
+	progress := g.scan.progress
+	progress.FragmentsLeft.Add(int64(len(shares)))
+	progress.Gathering.Store(true)
 	turns := make([]chan struct{}, len(shares)+1)
 	for i := range turns {
 		turns[i] = make(chan struct{})
 	}
 	close(turns[0])
 	err := p.each(ctx, len(shares), func(ctx context.Context, i int) error {
+		defer progress.FragmentsLeft.Add(-1)
 		return g.fragment(ctx, shares[i], turns[i], turns[i+1])
 	})
 	if err != nil {
@@ -129,12 +143,12 @@ func (g *gatherer) fragment(ctx context.Context, f int, turn <-chan struct{}, ne
 	fragment := g.scan.history.fragments[f]
 	select {
 	case <-turn:
-		if err := gatherRows(ctx, fragment, rows, g.features, g.columns); err != nil {
+		if err := g.gather(ctx, fragment, rows, g.columns); err != nil {
 			return err
 		}
 	default:
 		columns := g.newColumns(len(rows))
-		if err := gatherRows(ctx, fragment, rows, g.features, columns); err != nil {
+		if err := g.gather(ctx, fragment, rows, columns); err != nil {
 			return err
 		}
 		select {
@@ -148,6 +162,26 @@ func (g *gatherer) fragment(ctx context.Context, f int, turn <-chan struct{}, ne
 	}
 	close(next)
 	return nil
+}
+
+// gather appends rows of a fragment to columns, where there is room for their values of variable length.
+func (g *gatherer) gather(ctx context.Context, fragment Fragment, rows []int64, columns []*feature.Column) error {
+	before := variableSize(columns)
+	if err := gatherRows(ctx, fragment, rows, g.features, columns); err != nil {
+		return err
+	}
+	return g.room.take(variableSize(columns) - before)
+}
+
+// variableSize is the memory of the values of variable length.
+func variableSize(columns []*feature.Column) (bytes int64) {
+	for _, c := range columns {
+		bytes += int64(len(c.Data))
+		if c.Elem != nil {
+			bytes += int64(c.Elem.SizeBytes())
+		}
+	}
+	return bytes
 }
 
 // rank sorts a fragment's winners by position, numbers them, and returns their rows in the fragment.

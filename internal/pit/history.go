@@ -41,6 +41,9 @@ func openHistory(ctx context.Context, view *feature.View, source Source, within 
 	return h, nil
 }
 
+// rows is the number of rows of the fragments.
+func (h *history) rows() int64 { return h.starts[len(h.fragments)] }
+
 // fragmentOf returns the fragment of a position.
 func (h *history) fragmentOf(position int64) int {
 	// The first fragment that ends after the position; empty ones end before it.

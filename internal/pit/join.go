@@ -32,6 +32,11 @@ type Options struct {
 	CreatedTimeCutoff bool
 	// Workers is how many fragments are read at once, over all views. Defaults to GOMAXPROCS.
 	Workers int
+	// MaxBytes is the most that the values of the rows that won may take, over all views; past it Join fails with ErrTooLarge.
+	// Defaults to 0, which is no bound.
+	MaxBytes int64
+	// Progress is told what was done. Defaults to nil: nobody looks.
+	Progress *Progress
 }
 
 // Stats says what one view's part of a join has read.
@@ -76,6 +81,13 @@ func Join(ctx context.Context, rows *EntityRows, views []ViewJoin, o Options) (*
 			return nil, err
 		}
 	}
+	if o.Progress == nil {
+		o.Progress = &Progress{}
+	}
+	var room *allowance
+	if o.MaxBytes > 0 {
+		room = &allowance{most: o.MaxBytes}
+	}
 	p := newPool(o.Workers)
 	indexes, indexOf, err := newIndexes(ctx, p, rows, views)
 	if err != nil {
@@ -88,7 +100,7 @@ func Join(ctx context.Context, rows *EntityRows, views []ViewJoin, o Options) (*
 	for i := range views {
 		group.Go(func() error {
 			err := guard(func() (err error) {
-				j.views[i], err = joinView(groupCtx, p, indexes[indexOf[i]], &views[i], o)
+				j.views[i], err = joinView(groupCtx, p, indexes[indexOf[i]], &views[i], o, room)
 				return err
 			})
 			if err != nil {
@@ -151,7 +163,7 @@ func newIndexes(ctx context.Context, p *pool, rows *EntityRows, views []ViewJoin
 	return indexes, indexOf, err
 }
 
-func joinView(ctx context.Context, p *pool, x *index, v *ViewJoin, o Options) (joinedView, error) {
+func joinView(ctx context.Context, p *pool, x *index, v *ViewJoin, o Options, room *allowance) (joinedView, error) {
 	if x.slots() == 0 {
 		return joinedView{slotOf: x.slotOf, stats: Stats{Unmatched: int64(len(x.slotOf))}}, ctx.Err()
 	}
@@ -159,14 +171,15 @@ func joinView(ctx context.Context, p *pool, x *index, v *ViewJoin, o Options) (j
 	if err != nil {
 		return joinedView{}, err
 	}
-	scan := &viewScan{index: x, history: h, ttl: v.TTL, cutoff: o.CreatedTimeCutoff}
+	o.Progress.Rows.Add(h.rows())
+	scan := &viewScan{index: x, history: h, ttl: v.TTL, cutoff: o.CreatedTimeCutoff, progress: o.Progress}
 	if err := scan.run(ctx, p); err != nil {
 		return joinedView{}, err
 	}
 	var g *gatherer
-	err = p.run(ctx, func() error {
-		g = newGatherer(scan, v.Features, scan.resolve())
-		return nil
+	err = p.run(ctx, func() (err error) {
+		g, err = newGatherer(scan, v.Features, scan.resolve(), room)
+		return err
 	})
 	if err != nil {
 		return joinedView{}, err

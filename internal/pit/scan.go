@@ -30,6 +30,7 @@ type viewScan struct {
 	locks *[lockStripes]paddedMutex
 
 	rowsRead, rowsNull atomic.Int64
+	progress           *Progress
 }
 
 const lockStripes = 512
@@ -54,6 +55,7 @@ func (v *viewScan) run(ctx context.Context, p *pool) error {
 func (v *viewScan) visit(s *scratch, first int64, batch feature.KeyBatch) error {
 	s.selectComplete(batch, v.cutoff)
 	v.rowsRead.Add(int64(batch.Len()))
+	v.progress.Scanned.Add(int64(batch.Len()))
 	v.rowsNull.Add(int64(batch.Len() - len(s.rows)))
 	v.keepUsable(s, batch)
 	if len(s.rows) == 0 {

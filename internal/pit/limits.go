@@ -1,0 +1,83 @@
+package pit
+
+import (
+	"errors"
+	"sync/atomic"
+
+	"github.com/twofold-ml/twofold/internal/feature"
+)
+
+// ErrTooLarge says that the values of the rows that won take more than Options.MaxBytes. Fewer entity rows at once take less.
+var ErrTooLarge = errors.New("the joined features take more memory than they may")
+
+// Progress counts what a join has done, for whoever looks while it runs. All views count together.
+type Progress struct {
+	// Rows is the number of feature rows to look at, as far as the views are listed; Scanned how many were.
+	Rows, Scanned atomic.Int64
+	// Matched is the number of feature rows that won.
+	Matched atomic.Int64
+	// Gathering says that the values of some view's winners are being read; FragmentsLeft is how many fragments still have some.
+	Gathering     atomic.Bool
+	FragmentsLeft atomic.Int64
+}
+
+// Sizes of what a join holds, in bytes.
+const (
+	timeBytes      = 8
+	placeBytes     = 4
+	candidateBytes = 24
+	// internBytes is what a key takes in the table of keys: its number, its hash and room to spare; and the key itself, of unknown length.
+	internBytes = 8 * 3
+	keyBytes    = 16
+	// variableBytes stands for a value of unknown length.
+	variableBytes = 32
+)
+
+// BytesPerRow is about how much memory a join takes for each entity row, where every row matches a feature row of its own. Strings and lists are
+// guessed: see Options.MaxBytes.
+func BytesPerRow(views []ViewJoin) int64 {
+	bytes := int64(timeBytes + 2*timeBytes)
+	for _, v := range views {
+		// Views with the same keys share an index; counted as if they did not, because few join many views.
+		bytes += placeBytes*3 + timeBytes + internBytes + keyBytes*int64(len(v.Keys))
+		bytes += candidateBytes + 2*placeBytes + timeBytes
+		for _, f := range v.Features {
+			bytes += valueBytes(v.View.Features[f].Type)
+		}
+	}
+	return bytes
+}
+
+// valueBytes is the size of one value with its status, where its length varies a guess.
+func valueBytes(t feature.Type) int64 {
+	if t == feature.String || t == feature.Bytes || t.IsList() {
+		return fixedBytes(t) + variableBytes
+	}
+	return fixedBytes(t)
+}
+
+// fixedBytes is what any value of a type takes, its status included.
+func fixedBytes(t feature.Type) int64 {
+	switch t {
+	case feature.Bool:
+		return 1 + 1
+	case feature.Int32, feature.Float:
+		return 1 + 4
+	default:
+		return 1 + 8
+	}
+}
+
+// allowance bounds what the values of all views' winners take together. A nil allowance has no bound.
+type allowance struct {
+	used atomic.Int64
+	most int64
+}
+
+// take counts bytes and refuses those past the bound.
+func (a *allowance) take(bytes int64) error {
+	if a != nil && a.used.Add(bytes) > a.most {
+		return ErrTooLarge
+	}
+	return nil
+}

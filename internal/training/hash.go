@@ -1,0 +1,157 @@
+package training
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/zeebo/xxh3"
+
+	"github.com/twofold-ml/twofold/internal/feature"
+	"github.com/twofold-ml/twofold/internal/wire/arrowwire"
+)
+
+// tableHash identifies the content of a table: its columns' names, types, statuses and values, in order. How the rows came, in which batches and in which
+// Arrow form, makes no difference. docs/reference/training-manifest.md specifies the bytes that are hashed; whoever changes them changes that page.
+type tableHash struct {
+	names   []string
+	columns []columnHash
+	rows    uint64
+}
+
+// columnHash hashes one column: 1 for each row with a value and 0 for each without; the values, zero where there is none; and the lengths
+// of values of variable length.
+type columnHash struct {
+	typeName                string
+	asText                  bool
+	status, values, lengths xxh3.Hasher128
+	scratch                 []byte
+}
+
+func newTableHash(schema *arrow.Schema) *tableHash {
+	h := &tableHash{}
+	for _, field := range schema.Fields() {
+		c := columnHash{}
+		if t, err := arrowwire.TypeOf(field.Type); err == nil {
+			c.typeName = t.String()
+		} else {
+			c.typeName, c.asText = field.Type.String(), true // a type that Twofold has no name for: Arrow's own text of each value
+		}
+		h.names, h.columns = append(h.names, field.Name), append(h.columns, c)
+	}
+	return h
+}
+
+// add hashes the next rows.
+func (h *tableHash) add(arrays []arrow.Array) error {
+	for i, a := range arrays {
+		c, err := h.columns[i].column(a)
+		if err != nil {
+			return err
+		}
+		h.columns[i].add(c)
+	}
+	if len(arrays) > 0 {
+		h.rows += uint64(arrays[0].Len())
+	}
+	return nil
+}
+
+// addColumns hashes the next rows of the columns from first on, which are not counted as rows: add comes with them.
+func (h *tableHash) addColumns(first int, columns []*feature.Column) {
+	for i, c := range columns {
+		h.columns[first+i].add(c)
+	}
+}
+
+// column converts an array.
+func (h *columnHash) column(a arrow.Array) (*feature.Column, error) {
+	if !h.asText {
+		return arrowwire.FromArray(a)
+	}
+	c := feature.NewColumn(feature.String, a.Len())
+	for i := range a.Len() {
+		if a.IsNull(i) {
+			c.AppendMissing(feature.Null)
+		} else {
+			c.AppendString(a.ValueStr(i))
+		}
+	}
+	return c, nil
+}
+
+func (h *columnHash) add(c *feature.Column) {
+	h.scratch = h.scratch[:0]
+	for _, s := range c.Status {
+		present := byte(0)
+		if s == feature.Present {
+			present = 1
+		}
+		h.scratch = append(h.scratch, present)
+	}
+	write(&h.status, h.scratch)
+	h.addValues(c)
+}
+
+// addValues hashes values without their statuses.
+func (h *columnHash) addValues(c *feature.Column) {
+	switch c.Type {
+	case feature.Bool:
+		h.scratch = h.scratch[:0]
+		for _, v := range c.Bools {
+			b := byte(0)
+			if v {
+				b = 1
+			}
+			h.scratch = append(h.scratch, b)
+		}
+		write(&h.values, h.scratch)
+	case feature.Int32:
+		write(&h.values, arrow.Int32Traits.CastToBytes(c.Int32s))
+	case feature.Int64, feature.Timestamp:
+		write(&h.values, arrow.Int64Traits.CastToBytes(c.Int64s))
+	case feature.Float:
+		write(&h.values, arrow.Float32Traits.CastToBytes(c.Floats))
+	case feature.Double:
+		write(&h.values, arrow.Float64Traits.CastToBytes(c.Doubles))
+	case feature.String, feature.Bytes:
+		h.addLengths(c)
+		write(&h.values, c.Data)
+	default:
+		h.addLengths(c)
+		h.addValues(c.Elem)
+	}
+}
+
+// addLengths hashes the length of each row's value.
+func (h *columnHash) addLengths(c *feature.Column) {
+	h.scratch = h.scratch[:0]
+	for i := range c.Len() {
+		h.scratch = binary.LittleEndian.AppendUint64(h.scratch, uint64(c.Offsets[i+1]-c.Offsets[i]))
+	}
+	write(&h.lengths, h.scratch)
+}
+
+// write hashes bytes. A hash takes any.
+func write(h *xxh3.Hasher128, b []byte) { _, _ = h.Write(b) }
+
+// sum returns the hash of all rows so far: 32 hexadecimal digits.
+func (h *tableHash) sum() string {
+	var all []byte
+	text := func(s string) {
+		all = binary.LittleEndian.AppendUint64(all, uint64(len(s)))
+		all = append(all, s...)
+	}
+	all = binary.LittleEndian.AppendUint64(all, h.rows)
+	for i := range h.columns {
+		c := &h.columns[i]
+		text(h.names[i])
+		text(c.typeName)
+		for _, part := range []*xxh3.Hasher128{&c.status, &c.values, &c.lengths} {
+			digest := part.Sum128().Bytes()
+			all = append(all, digest[:]...)
+		}
+	}
+	digest := xxh3.Hash128(all).Bytes()
+	return hex.EncodeToString(digest[:])
+}

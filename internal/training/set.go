@@ -1,0 +1,344 @@
+package training
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/twofold-ml/twofold/internal/fault"
+	"github.com/twofold-ml/twofold/internal/feature"
+	"github.com/twofold-ml/twofold/internal/pit"
+	"github.com/twofold-ml/twofold/internal/wire/arrowwire"
+)
+
+// Set is one training set in the making: entity rows that are complete, and what is joined to them.
+type Set struct {
+	spec     *Spec
+	rows     *EntityRows
+	progress *Progress
+	views    []pit.ViewJoin
+	schema   *arrow.Schema
+	columns  []Column
+	hash     *tableHash
+	stats    []pit.Stats
+	// batchRows is how many rows a batch has: Spec.BatchRows, halved until the first batch fitted Spec.BatchBytes.
+	batchRows int64
+}
+
+// NewSet returns the set of these rows, which are finished.
+func NewSet(rows *EntityRows, progress *Progress) *Set {
+	spec := rows.spec
+	s := &Set{spec: spec, rows: rows, progress: progress, columns: spec.Columns(), stats: make([]pit.Stats, len(spec.Selection.Views)), batchRows: int64(max(1, spec.BatchRows))}
+	fields := append([]arrow.Field(nil), rows.Schema().Fields()...)
+	for _, c := range s.columns {
+		fields = append(fields, arrowwire.Field(c.Name, c.Type))
+	}
+	s.schema = arrow.NewSchema(fields, nil)
+	s.hash = newTableHash(s.schema)
+	for v, selected := range spec.Selection.Views {
+		s.views = append(s.views, pit.ViewJoin{
+			View: selected.View, Features: selected.Features, Keys: selected.Keys, TTL: spec.TTL(v), Source: spec.Sources[v],
+		})
+	}
+	return s
+}
+
+// TTL is how old a row of a view of the selection may be.
+func (s *Spec) TTL(view int) feature.TTL { return s.Selection.Views[view].View.TTL.Tighten(s.MaxAge) }
+
+// Schema is the columns of the result: those of the entity rows, then Spec.Columns.
+func (s *Set) Schema() *arrow.Schema { return s.schema }
+
+// Hash identifies the result. Call it after Run.
+func (s *Set) Hash() string { return s.hash.sum() }
+
+// Stats says what was read of a view. Call it after Run.
+func (s *Set) Stats(view int) pit.Stats { return s.stats[view] }
+
+// Batch is some rows of the result, in order.
+type Batch struct {
+	// Rows is their number.
+	Rows int
+	// Entities are the entity rows' columns. They are released when the batch was handed on.
+	Entities []arrow.Array
+	// Added are the columns of Spec.Columns.
+	Added []*feature.Column
+	bytes int64
+}
+
+// Record returns the batch as a record of the set's schema, which the caller releases.
+func (b *Batch) Record(schema *arrow.Schema) (arrow.RecordBatch, error) {
+	arrays := append(make([]arrow.Array, 0, len(b.Entities)+len(b.Added)), b.Entities...)
+	for i, c := range b.Added {
+		a, err := arrowwire.ToArray(c, 0, b.Rows)
+		if err != nil {
+			return nil, fmt.Errorf("column %q: %w", schema.Field(len(b.Entities)+i).Name, err)
+		}
+		arrays = append(arrays, a)
+	}
+	return array.NewRecordBatch(schema, arrays, int64(b.Rows)), nil
+}
+
+// Run joins the rows and calls encode with each batch, several at once, and emit with what encode made, one after the other in the order of the
+// rows. A slow emit slows the reading: no more than a few batches wait for it. When ctx is done, or after an error, nothing runs on.
+func Run[E any](ctx context.Context, s *Set, encode func(*Batch) (E, error), emit func(E) error) error {
+	need := s.fixedBytes() + s.rows.Len()*s.bytesPerRow()
+	granted, err := s.rows.budget.acquire(ctx, need, func() { s.progress.enter(Waiting) })
+	if err != nil {
+		return err
+	}
+	defer granted.release()
+	partRows := s.partRows(granted.bytes)
+	total := s.rows.Len()
+	for from, part := int64(0), 1; from < total || part == 1; part++ {
+		to := min(from+partRows, total)
+		left := (total - to + partRows - 1) / partRows
+		joined, err := s.join(ctx, from, to, s.progress.nextPart(part, part+int(left)), granted.bytes)
+		if errors.Is(err, pit.ErrTooLarge) && to-from > 1 {
+			partRows = max(1, s.aligned((to-from)/2))
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		s.progress.enter(Sending)
+		if err := send(ctx, s, from, to, joined, encode, emit); err != nil {
+			return err
+		}
+		s.count(joined)
+		from = to
+	}
+	return nil
+}
+
+// workingBytes is what one worker holds of feature data and buffers, about.
+const workingBytes = 8 << 20
+
+// fixedBytes is the memory that a join takes whatever the number of rows.
+func (s *Set) fixedBytes() int64 { return int64(runtime.GOMAXPROCS(0)) * workingBytes }
+
+// bytesPerRow is the memory that one entity row takes in a join, about. Values of variable length are guessed; where they are larger the join says
+// so (pit.ErrTooLarge) and the part is halved.
+func (s *Set) bytesPerRow() int64 { return pit.BytesPerRow(s.views) + s.rows.bytesPerRow() }
+
+// partRows is how many entity rows are joined at once in so much memory.
+func (s *Set) partRows(bytes int64) int64 {
+	rows := max(1, (bytes-s.fixedBytes())/s.bytesPerRow())
+	if rows >= s.rows.Len() {
+		return max(1, s.rows.Len())
+	}
+	return s.aligned(rows)
+}
+
+// aligned rounds a number of rows down to whole batches, so that batches are the same however many parts there are.
+func (s *Set) aligned(rows int64) int64 {
+	if whole := rows - rows%s.batchRows; whole > 0 {
+		return whole
+	}
+	return max(1, rows)
+}
+
+func (s *Set) join(ctx context.Context, from, to int64, progress *pit.Progress, bytes int64) (*pit.Joined, error) {
+	rows, err := s.rows.load(ctx, from, to)
+	if err != nil {
+		return nil, err
+	}
+	return pit.Join(ctx, rows, s.views, pit.Options{CreatedTimeCutoff: s.spec.CreatedTimeCutoff, Progress: progress, MaxBytes: bytes})
+}
+
+// count adds what a part has read.
+func (s *Set) count(joined *pit.Joined) {
+	for v := range s.stats {
+		stats := joined.Stats(v)
+		s.stats[v].RowsRead += stats.RowsRead
+		s.stats[v].RowsPruned += stats.RowsPruned
+		s.stats[v].RowsNull += stats.RowsNull
+		s.stats[v].Unmatched += stats.Unmatched
+	}
+}
+
+// made is some batches of neighbouring rows, mostly one.
+type made[E any] struct {
+	batches []*Batch
+	encoded []E
+	err     error
+}
+
+// send makes the batches of a part that is joined, some ahead of the one that is handed on.
+func send[E any](ctx context.Context, s *Set, from, to int64, joined *pit.Joined, encode func(*Batch) (E, error), emit func(E) error) error {
+	first := from
+	produce := func(ctx context.Context, from, to int64) made[E] {
+		m := made[E]{}
+		m.err = guard(func() error {
+			return s.batches(ctx, from, to, int(from-first), joined, func(b *Batch) error {
+				m.batches = append(m.batches, b)
+				encoded, err := encode(b)
+				m.encoded = append(m.encoded, encoded)
+				return err
+			})
+		})
+		return m
+	}
+	consume := func(m made[E]) error {
+		defer m.release()
+		if m.err != nil {
+			return m.err
+		}
+		for i, b := range m.batches {
+			if err := s.hash.add(b.Entities); err != nil {
+				return err
+			}
+			s.hash.addColumns(len(b.Entities), b.Added)
+			if err := emit(m.encoded[i]); err != nil {
+				return err
+			}
+			s.progress.done.Add(int64(b.Rows))
+		}
+		return nil
+	}
+	if from < to {
+		// The first batch of all shows how many rows fit in one.
+		next := min(from+s.batchRows, to)
+		m := produce(ctx, from, next)
+		s.fit(m.batches)
+		if err := consume(m); err != nil {
+			return err
+		}
+		from = next
+	}
+	return inOrder(ctx, func(yield func(func(context.Context) made[E]) bool) {
+		for ; from < to; from += s.batchRows {
+			start, end := from, min(from+s.batchRows, to)
+			if !yield(func(ctx context.Context) made[E] { return produce(ctx, start, end) }) {
+				return
+			}
+		}
+	}, consume)
+}
+
+func (m *made[E]) release() {
+	for _, b := range m.batches {
+		releaseArrays(b.Entities)
+	}
+}
+
+// fit halves the size of batches where the first had to be cut.
+func (s *Set) fit(first []*Batch) {
+	if len(first) > 1 {
+		s.batchRows = max(1, s.batchRows/2)
+		for s.batchRows > int64(first[0].Rows) {
+			s.batchRows /= 2
+		}
+		s.batchRows = max(1, s.batchRows)
+	}
+}
+
+// inOrder runs tasks, some at once, and gives their results to consume in the order of the tasks, on the calling goroutine.
+func inOrder[T any](ctx context.Context, tasks func(yield func(func(context.Context) T) bool), consume func(T) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	group, groupCtx := errgroup.WithContext(ctx)
+	defer func() {
+		cancel()
+		_ = group.Wait() // tells no more than consume was told
+	}()
+	pending := make(chan chan T, runtime.GOMAXPROCS(0))
+	group.Go(func() error {
+		defer close(pending)
+		tasks(func(task func(context.Context) T) bool {
+			result := make(chan T, 1)
+			select {
+			case pending <- result:
+			case <-groupCtx.Done():
+				return false
+			}
+			group.Go(func() error {
+				result <- task(groupCtx)
+				return nil
+			})
+			return true
+		})
+		return nil
+	})
+	for result := range pending {
+		if err := consume(<-result); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// batches makes the rows from from up to but without to into batches of at most Spec.BatchBytes. offset is the place of from in the part.
+func (s *Set) batches(ctx context.Context, from, to int64, offset int, joined *pit.Joined, yield func(*Batch) error) error {
+	b := &Batch{Rows: int(to - from)}
+	b.Added = s.added(joined, offset, offset+b.Rows)
+	b.bytes = s.rows.bytesPerRow() * int64(b.Rows)
+	for _, c := range b.Added {
+		b.bytes += int64(c.SizeBytes())
+	}
+	if b.Rows > 1 && s.spec.BatchBytes > 0 && b.bytes > int64(s.spec.BatchBytes) {
+		middle := from + (to-from+1)/2
+		if err := s.batches(ctx, from, middle, offset, joined, yield); err != nil {
+			return err
+		}
+		return s.batches(ctx, middle, to, offset+int(middle-from), joined, yield)
+	}
+	var err error
+	if b.Entities, err = s.rows.spool.arrays(ctx, from, to); err != nil {
+		return err
+	}
+	return yield(b)
+}
+
+// added returns the columns that are added to some rows of a part.
+func (s *Set) added(joined *pit.Joined, from, to int) []*feature.Column {
+	byView := make([][]*feature.Column, len(s.views))
+	for v, view := range s.views {
+		byView[v] = make([]*feature.Column, len(view.Features))
+		for i, f := range view.Features {
+			byView[v][i] = feature.NewColumn(view.View.Features[f].Type, to-from)
+		}
+		joined.Batch(v, from, to, byView[v])
+	}
+	columns := make([]*feature.Column, 0, len(s.columns))
+	for _, c := range s.spec.Selection.Columns {
+		columns = append(columns, byView[c.View][c.Position])
+	}
+	if s.spec.EventTimes {
+		for v := range s.views {
+			times := feature.NewColumn(feature.Timestamp, to-from)
+			joined.EventTimes(v, from, to, times)
+			columns = append(columns, times)
+		}
+	}
+	if s.spec.Statuses {
+		for i := range s.spec.Selection.Columns {
+			columns = append(columns, statusesOf(columns[i]))
+		}
+	}
+	return columns
+}
+
+// statusesOf returns the statuses of a column as text.
+func statusesOf(c *feature.Column) *feature.Column {
+	statuses := feature.NewColumn(feature.String, c.Len())
+	for _, status := range c.Status {
+		statuses.AppendString(status.String())
+	}
+	return statuses
+}
+
+// guard turns a panic of task into an error: one training set fails, the process does not.
+func guard(task func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fault.New(fault.Internal, "panic: %v\n%s", v, debug.Stack())
+		}
+	}()
+	return task()
+}
