@@ -475,7 +475,7 @@ func TestHistoricalAbandonedArrow(t *testing.T) {
 	defer func() { _ = conn.Close() }() // nothing is under way
 	decoding := func() bool {
 		stacks := make([]byte, 1<<20)
-		return bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("(*arrowTable).decode"))
+		return bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("(*arrowReceiver).decode"))
 	}
 	rows := arrowBytes(t, entityRows().Record(t), 1)
 	for _, cut := range []int{1, 100, len(rows) / 2, len(rows) - 1} {

@@ -15,6 +15,8 @@ type Scan struct {
 	mu      sync.Mutex
 	sources []boundSource // nil until the files are listed
 	files   []File
+	// pinned are the only files that are read, by URL; nil for all that are there.
+	pinned map[string]File
 }
 
 // Scan begins a reading of the table. It reads nothing yet.
@@ -41,7 +43,7 @@ func (s *Scan) list(ctx context.Context) ([]boundSource, error) {
 	if s.sources != nil {
 		return s.sources, nil
 	}
-	sources, err := s.table.store.sources(ctx, s.table.view.Source.Path)
+	sources, err := s.table.store.sources(ctx, s.table.view.Source.Path, s.choose)
 	if err != nil {
 		return nil, err
 	}

@@ -85,7 +85,7 @@ func (s *Schema) Column(name string) (SchemaColumn, bool) {
 
 // Schema describes what the files of a source path hold. It reads all footers.
 func (s *Store) Schema(ctx context.Context, path string) (*Schema, error) {
-	sources, err := s.sources(ctx, path)
+	sources, err := s.sources(ctx, path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +202,7 @@ type Rows struct {
 
 // OpenRows finds the files of a path, as in a view's source, and reads their footers.
 func (s *Store) OpenRows(ctx context.Context, path string) (*Rows, error) {
-	sources, err := s.sources(ctx, path)
+	sources, err := s.sources(ctx, path, nil)
 	if err != nil {
 		return nil, err
 	}

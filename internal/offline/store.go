@@ -91,8 +91,8 @@ type source struct {
 	partitions []partition
 }
 
-// sources lists the files of a path, in the canonical order, and reads their footers.
-func (s *Store) sources(ctx context.Context, path string) ([]*source, error) {
+// sources lists the files of a path, in the canonical order, and reads the footers of those that choose returns; nil chooses all.
+func (s *Store) sources(ctx context.Context, path string, choose func([]object) ([]object, error)) ([]*source, error) {
 	at, err := s.base.resolve(path)
 	if err != nil {
 		return nil, err
@@ -102,6 +102,9 @@ func (s *Store) sources(ctx context.Context, path string) ([]*source, error) {
 		return nil, err
 	}
 	objects, err := find(ctx, d, at)
+	if err == nil && choose != nil {
+		objects, err = choose(objects)
+	}
 	if err != nil {
 		return nil, err
 	}

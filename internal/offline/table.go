@@ -81,7 +81,7 @@ func (t *Table) Files(ctx context.Context) ([]File, error) {
 // All columns of the view are looked up in all files: a key or time that a file lacks, a feature that every file lacks, and a
 // column whose type does not fit are errors of kind Precondition. A feature that only some files lack is null there.
 func (t *Table) Fragments(ctx context.Context, within feature.TimeRange) (fragments []*Fragment, pruned int64, err error) {
-	sources, err := t.store.sources(ctx, t.view.Source.Path)
+	sources, err := t.store.sources(ctx, t.view.Source.Path, nil)
 	if err != nil {
 		return nil, 0, err
 	}

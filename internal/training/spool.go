@@ -320,8 +320,8 @@ func arrayBytes(data arrow.ArrayData) (bytes int64) {
 	for _, child := range data.Children() {
 		bytes += arrayBytes(child)
 	}
-	if dictionary := data.Dictionary(); dictionary != nil {
-		bytes += arrayBytes(dictionary)
+	if data.DataType().ID() == arrow.DICTIONARY {
+		bytes += arrayBytes(data.Dictionary())
 	}
 	return bytes
 }
