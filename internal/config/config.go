@@ -43,6 +43,12 @@ type Config struct {
 	Log Log `yaml:"log"`
 	// Limits protect a server from requests that are too large, and from too many at once.
 	Limits Limits `yaml:"limits"`
+	// Memory that all training sets (GetHistoricalFeatures) which a server makes at once may take: a share of the machine's memory, or of the container's
+	// limit, in percent; or a size with a unit: KiB, MiB, GiB; at least 64MiB. Entity rows and results that do not fit are worked in parts. Defaults
+	// to 50%.
+	Memory Memory `yaml:"memory"`
+	// Historical says which files training sets may be made from and written to.
+	Historical Historical `yaml:"historical"`
 	// HotCache keeps the rows of often-read entities in the memory of a server.
 	HotCache HotCache `yaml:"hot_cache"`
 	// Replay: the process believes that it started at this instant (RFC 3339), and its clock runs on at normal speed from there. For
@@ -141,6 +147,18 @@ type Limits struct {
 	MaxConcurrentHistorical int `yaml:"max_concurrent_historical"`
 }
 
+// Historical says which files GetHistoricalFeatures may read and write on behalf of a caller.
+type Historical struct {
+	// Folders, or s3:// prefixes, below which a call may name a file of entity rows for the server to read; several with commas between. Relative ones are
+	// relative to offline_store_path. Defaults to none: entity rows are streamed.
+	EntityPaths List `yaml:"entity_paths"`
+	// Folders, or s3:// prefixes, below which a call may have the server write a training set; several with commas between. Relative ones are
+	// relative to offline_store_path. Defaults to none: training sets are streamed.
+	OutputPaths List `yaml:"output_paths"`
+	// Folder for the entity rows of a call that are more than memory has room for. Defaults to the system's (TMPDIR).
+	TempDir string `yaml:"temp_dir"`
+}
+
 // HotCache keeps the rows of often-read entities in the memory of a server, in front of the online store.
 type HotCache struct {
 	// Most memory that `serve` uses to keep the rows of often-read entities, keys and bookkeeping included, in bytes, or with a unit: KiB,
@@ -170,6 +188,7 @@ func Defaults() Config {
 		GRPCAddress:         ":7070",
 		HTTPAddress:         ":7071",
 		DrainTimeout:        20 * time.Second,
+		Memory:              "50%",
 		Log:                 Log{Level: "info", Format: "text"},
 		HotCache:            HotCache{MaxStaleness: time.Second},
 		Limits: Limits{

@@ -87,7 +87,7 @@ func TestPrecedence(t *testing.T) {
 func TestEveryFieldFromEverySource(t *testing.T) {
 	samples := map[string]string{
 		"duration": "7s", "time": "2013-07-01T12:00:00Z", "size": "3MiB", "number": "77", "secret": "s3cr3t", "url": "redis://u:s3cr3t@h:1/2",
-		"auto|true|false": "false", "debug|info|warn|error": "error", "text|json": "json",
+		"size|share": "25%", "list": "a,b", "auto|true|false": "false", "debug|info|warn|error": "error", "text|json": "json",
 	}
 	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
 	config.AddFlags(fs)
@@ -380,4 +380,29 @@ func FuzzFile(f *testing.F) {
 			require.Equal(t, fault.Invalid, fault.KindOf(err))
 		}
 	})
+}
+
+func TestMemory(t *testing.T) {
+	for text, want := range map[string]int64{"50%": 500 << 20, "0.5%": 5 << 20, "100%": 1000 << 20, "64MiB": 64 << 20, "2GiB": 2 << 30, " 25 %": 250 << 20} {
+		l, err := load(t, []string{"--memory", text}, nil, "")
+		require.NoError(t, err, text)
+		require.Equal(t, want, l.Memory.Of(1000<<20), text)
+	}
+	for _, text := range []string{"", "0%", "101%", "-1%", "much", "63MiB", "NaN%", "5"} {
+		_, err := load(t, []string{"--memory=" + text}, nil, "")
+		require.ErrorContains(t, err, "memory (flag --memory)", text)
+	}
+}
+
+func TestLists(t *testing.T) {
+	for _, file := range []string{"historical:\n  entity_paths: a, s3://b/c ,,d\n", "historical:\n  entity_paths: [a, \"s3://b/c\", d]\n", "historical:\n  entity_paths:\n  - a\n  - s3://b/c\n  - d\n"} {
+		l, err := load(t, nil, nil, file)
+		require.NoError(t, err, file)
+		require.Equal(t, []string{"a", "s3://b/c", "d"}, l.Historical.EntityPaths.Items(), file)
+	}
+	require.Empty(t, config.Defaults().Historical.OutputPaths.Items())
+	for _, file := range []string{"historical:\n  entity_paths: [[a], b]\n", "historical:\n  entity_paths: [\"a,b\"]\n", "historical:\n  entity_paths: {a: b}\n", "s3:\n  region: [a]\n"} {
+		_, err := load(t, nil, nil, file)
+		require.Error(t, err, file)
+	}
 }

@@ -131,6 +131,12 @@ func set(v reflect.Value, text string) error {
 		b, err := parseBytes(text)
 		*p = b
 		return err
+	case *Memory:
+		m, err := parseMemory(text)
+		*p = m
+		return err
+	case *List:
+		*p = List(text)
 	case *int:
 		n, err := strconv.Atoi(text)
 		if err != nil {
@@ -194,6 +200,10 @@ func kindOf(v reflect.Value) string {
 		return "time"
 	case Bytes:
 		return "size"
+	case Memory:
+		return "size|share"
+	case List:
+		return "list"
 	case int:
 		return "number"
 	case Secret:

@@ -121,6 +121,8 @@ func (p *fileParser) walk(n *yaml.Node, prefix string) {
 
 func (p *fileParser) scalar(key string, value *yaml.Node) {
 	switch {
+	case value.Kind == yaml.SequenceNode && isList(key):
+		p.values[key] = fileValue{p.items(key, value), value.Line}
 	case value.Kind != yaml.ScalarNode:
 		p.fail(value, "%s must be one value", key)
 	case value.Tag != "!!null":
@@ -130,6 +132,26 @@ func (p *fileParser) scalar(key string, value *yaml.Node) {
 
 func isKey(key string) bool {
 	return slices.ContainsFunc(Fields(), func(f Field) bool { return f.Key == key })
+}
+
+// items returns the elements of a list with commas between.
+func (p *fileParser) items(key string, list *yaml.Node) string {
+	var items []string
+	for _, n := range list.Content {
+		if n.Kind != yaml.ScalarNode || strings.Contains(n.Value, ",") {
+			p.fail(n, "an element of %s must be one text without a comma", key)
+			continue
+		}
+		items = append(items, n.Value)
+	}
+	return strings.Join(items, ",")
+}
+
+func isList(key string) bool {
+	return slices.ContainsFunc(Fields(), func(f Field) bool {
+		_, ok := f.value(&Config{}).Interface().(List)
+		return ok && f.Key == key
+	})
 }
 
 func isPrefix(key string) bool {

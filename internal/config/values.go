@@ -164,6 +164,56 @@ func parseBytes(text string) (Bytes, error) {
 	return Bytes(n * unit), nil
 }
 
+// Memory is a size, or a share of the memory that the process has, in percent: "2GiB", "50%".
+type Memory string
+
+// Of returns the size in bytes, where the process has total.
+func (m Memory) Of(total int64) int64 {
+	if percent, ok := m.percent(); ok {
+		return int64(float64(total) / 100 * percent)
+	}
+	size, _ := parseBytes(string(m)) // was checked when it was set
+	return int64(size)
+}
+
+func (m Memory) percent() (float64, bool) {
+	digits, ok := strings.CutSuffix(strings.TrimSpace(string(m)), "%")
+	percent, err := strconv.ParseFloat(strings.TrimSpace(digits), 64)
+	return percent, ok && err == nil && percent > 0 && percent <= 100
+}
+
+// leastMemory is the least size of a Memory.
+const leastMemory Bytes = 64 << 20
+
+func parseMemory(text string) (Memory, error) {
+	m := Memory(text)
+	if _, ok := m.percent(); ok {
+		return m, nil
+	}
+	size, err := parseBytes(text)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%q is neither a share nor a size; write for example 50%% or 2GiB", text)
+	case size < leastMemory:
+		return "", fmt.Errorf("%v is too little; write at least %v", size, leastMemory)
+	}
+	return m, nil
+}
+
+// List is some texts with commas between.
+type List string
+
+// Items returns the texts, without spaces around them and without empty ones.
+func (l List) Items() []string {
+	var items []string
+	for item := range strings.SplitSeq(string(l), ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			items = append(items, item)
+		}
+	}
+	return items
+}
+
 // parseDuration reads "300" (seconds), "5m" or "1h30m".
 func parseDuration(text string) (time.Duration, error) {
 	if seconds, err := strconv.ParseFloat(text, 64); err == nil {
