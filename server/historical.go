@@ -99,6 +99,9 @@ func (s *Server) startHistorical(stream historicalStream) (*historicalCall, erro
 	if call.spec, err = call.newSpec(); err != nil {
 		return nil, err
 	}
+	if err := call.checkOutput(); err != nil {
+		return nil, err
+	}
 	limit := s.o.MaxEntityRows
 	call.rows, err = training.NewEntityRows(call.spec, s.trainingMemory, training.Limits{
 		EntityRows: int64(limit), TempDir: s.o.TempDir,
@@ -160,6 +163,8 @@ func (c *historicalCall) read() error {
 	c.stopProgress = c.out.tellProgress(c.ctx, c.header.GetProgressInterval().AsDuration(), &c.progress)
 	var err error
 	switch {
+	case c.header.GetEntityFile() != nil:
+		err = c.readFile()
 	case c.header.GetEntityless() != nil:
 		err = c.readEntityless()
 	default:
@@ -180,6 +185,9 @@ func (c *historicalCall) read() error {
 // answer joins and sends schema, batches and manifest; or writes the batches to a file.
 func (c *historicalCall) answer() error {
 	defer c.stopProgress()
+	if c.header.GetOutput() != nil {
+		return c.writeOutput()
+	}
 	out := c.newEncoder()
 	schema, err := out.schema()
 	if err != nil {

@@ -51,6 +51,8 @@ type Options struct {
 	TrainingMemory int64
 	// TrainingActive is called with +1 when a historical call gets memory for its join, and with −1 when it gives it back. Defaults to nil: nobody is told.
 	TrainingActive func(change int)
+	// EntityPaths and OutputPaths say which files a historical call may name for its entity rows and its result. Default to none.
+	EntityPaths, OutputPaths *offline.PathRules
 	// TempDir is the folder for entity rows that are not kept in memory. Defaults to the system's.
 	TempDir string
 	// MaxEventTimeAhead is how far after the server's clock the event time of a pushed row may be. Defaults to 5 min.
@@ -81,6 +83,17 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
+// refusePaths fills in rules that allow no path.
+func (o *Options) refusePaths() (err error) {
+	if o.EntityPaths == nil {
+		o.EntityPaths, err = o.Offline.PathRules(entityPathsSetting, nil)
+	}
+	if o.OutputPaths == nil && err == nil {
+		o.OutputPaths, err = o.Offline.PathRules(outputPathsSetting, nil)
+	}
+	return err
+}
+
 // Server answers the gRPC services and the HTTP endpoints. Make it with New, run it with Serve.
 type Server struct {
 	twofoldv1.UnimplementedFeatureServiceServer
@@ -107,6 +120,9 @@ func New(o Options) (*Server, error) {
 	o = o.WithDefaults()
 	if o.Definitions == nil || o.Online == nil || o.Offline == nil {
 		return nil, errors.New("server: Definitions, Online and Offline are required")
+	}
+	if err := o.refusePaths(); err != nil {
+		return nil, err
 	}
 	validator, err := protovalidate.New()
 	if err != nil {

@@ -200,4 +200,4 @@ func pages(read func(token string) (next string, err error)) error {
 }
 
 // jsonFormat writes messages for people and programs alike: names as in the contract, every field that is set.
-var jsonFormat = protojson.MarshalOptions{Multiline: true, UseProtoNames: true}
+var jsonFormat = protojson.MarshalOptions{UseProtoNames: true}

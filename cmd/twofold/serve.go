@@ -92,11 +92,18 @@ func (p *process) newServing(set *definition.Set) (*serving, error) {
 		metrics.MustRegister(p.breaker)
 	}
 	s := &serving{process: p, metrics: metrics}
-	var err error
-	s.server, err = server.New(server.Options{
+	options := server.Options{
 		Definitions: set, Online: p.online, Offline: p.offline, Now: p.now, Logger: p.log, Metrics: metrics,
-		Limits: serverLimits(c.Limits), DrainTimeout: c.DrainTimeout,
-	})
+		Limits: serverLimits(c.Limits), DrainTimeout: c.DrainTimeout, TempDir: c.Historical.TempDir, TrainingActive: tuneForTraining(),
+	}
+	err := p.allowPaths(&options)
+	if err != nil {
+		return nil, err
+	}
+	if options.TrainingMemory, err = trainingMemory(c.Memory); err != nil {
+		return nil, err
+	}
+	s.server, err = server.New(options)
 	if err != nil {
 		return nil, err
 	}
@@ -114,6 +121,17 @@ func (p *process) newServing(set *definition.Set) (*serving, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// allowPaths says which files historical calls may name.
+func (p *process) allowPaths(o *server.Options) (err error) {
+	if o.EntityPaths, err = p.offline.PathRules("historical.entity_paths", p.config.Historical.EntityPaths.Items()); err != nil {
+		return configError{err}
+	}
+	if o.OutputPaths, err = p.offline.PathRules("historical.output_paths", p.config.Historical.OutputPaths.Items()); err != nil {
+		return configError{err}
+	}
+	return nil
 }
 
 func serverLimits(l config.Limits) server.Limits {

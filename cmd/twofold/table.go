@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"io"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -56,16 +54,5 @@ func (a *app) writeJSON(m proto.Message) error {
 	return err
 }
 
-// formatJSON returns a message as indented JSON. protojson varies its white space on purpose, so it is normalized.
-func formatJSON(m proto.Message) ([]byte, error) {
-	text, err := jsonFormat.Marshal(m)
-	if err != nil {
-		return nil, err
-	}
-	var out bytes.Buffer
-	if err := json.Indent(&out, text, "", "  "); err != nil {
-		return nil, err
-	}
-	out.WriteByte('\n')
-	return out.Bytes(), nil
-}
+// formatJSON returns a message as indented JSON.
+func formatJSON(m proto.Message) ([]byte, error) { return wire.FormatJSON(jsonFormat, m) }
