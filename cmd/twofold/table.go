@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"io"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/twofold-ml/twofold/internal/wire"
 )
 
 // textTable is a table for people to read.
