@@ -70,8 +70,8 @@ func (p *dataPage) forArrow() file.Page {
 	return file.NewDataPageV1(buffer, p.values, encoding, parquet.Encoding(p.defEncoding), parquet.Encoding(p.repEncoding), p.uncompressed)
 }
 
-func (p *dictionaryPage) forArrow() file.Page {
-	return file.NewDictionaryPage(memory.NewBufferBytes(p.body), p.values, parquet.Encoding(p.encoding))
+func (d *dictionaryPage) forArrow() file.Page {
+	return file.NewDictionaryPage(memory.NewBufferBytes(d.body), d.values, parquet.Encoding(d.encoding))
 }
 
 // Page gives the page that Next went to.

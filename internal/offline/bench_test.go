@@ -104,3 +104,34 @@ func benchmarkGather(b *testing.B, f *Fragment, columns []int, perMille int) {
 	}
 	b.ReportMetric(float64(len(rows))*float64(b.N)/b.Elapsed().Seconds()/1e6, "Mrows/s")
 }
+
+// BenchmarkPlaces reads what a join reads, keys of all rows and values of every tenth, from local files and from S3: four row groups of 250,000 rows.
+func BenchmarkPlaces(b *testing.B) {
+	data := benchFile(b, false, parquet.WithMaxRowGroupLength(benchRows/4))
+	for _, p := range []place{filePlace(b), s3Place(b)} {
+		b.Run(p.name, func(b *testing.B) {
+			f, columns := benchFragment(b, p, data)
+			fragments, _, err := f.table.Fragments(b.Context(), feature.AllTime())
+			require.NoError(b, err)
+			b.ReportAllocs()
+			for b.Loop() {
+				for _, f := range fragments {
+					var rows []int64
+					require.NoError(b, f.Keys(b.Context(), feature.AllTime(), func(k feature.KeyBatch) error {
+						for i := range k.Len() {
+							if k.Keys[0].Int64s[i]%10 == 0 {
+								rows = append(rows, k.First+int64(i))
+							}
+						}
+						return nil
+					}))
+					dst := make([]*feature.Column, len(columns))
+					for i, c := range columns {
+						dst[i] = feature.NewColumn(f.table.view.Features[c].Type, len(rows))
+					}
+					require.NoError(b, f.Gather(b.Context(), rows, columns, dst))
+				}
+			}
+		})
+	}
+}

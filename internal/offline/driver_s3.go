@@ -35,6 +35,8 @@ type s3Driver struct {
 	client *s3.Client
 	// pageKeys is how many keys one listing request asks for; 0 is the service's own, 1,000.
 	pageKeys int32
+	// patience is how long a body may send nothing before it is given up and asked for again.
+	patience time.Duration
 }
 
 // newS3Driver makes the client. It reaches no server, unless the SDK's credential chain has to.
@@ -61,7 +63,7 @@ func newS3Driver(ctx context.Context, c S3Config) (*s3Driver, error) {
 	if loaded.Region == "" {
 		return nil, fault.New(fault.Precondition, "S3 configuration: no region is set; give one in the S3 settings or as AWS_REGION")
 	}
-	return &s3Driver{client: s3.NewFromConfig(loaded, func(o *s3.Options) {
+	return &s3Driver{patience: s3ResponseTimeout, client: s3.NewFromConfig(loaded, func(o *s3.Options) {
 		o.UsePathStyle = c.PathStyle
 		if c.Endpoint != "" {
 			o.BaseEndpoint = aws.String(c.Endpoint)
@@ -124,12 +126,13 @@ func (d *s3Driver) stat(ctx context.Context, at location) (object, error) {
 }
 
 func (d *s3Driver) open(_ context.Context, o object) (objectReader, error) {
-	return &s3Reader{d.client, o}, nil
+	return &s3Reader{d.client, o, d.patience}, nil
 }
 
 type s3Reader struct {
-	client *s3.Client
-	o      object
+	client   *s3.Client
+	o        object
+	patience time.Duration
 }
 
 func (r *s3Reader) close() error { return nil }
@@ -159,6 +162,8 @@ func (r *s3Reader) readAt(ctx context.Context, p []byte, offset int64) error {
 func (r *s3Reader) get(ctx context.Context, p []byte, offset int64) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, s3Patience(len(p)))
 	defer cancel()
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
 	input := &s3.GetObjectInput{
 		Bucket: &r.o.at.bucket,
 		Key:    &r.o.at.path,
@@ -178,11 +183,36 @@ func (r *s3Reader) get(ctx context.Context, p []byte, offset int64) (int, error)
 	if got := aws.ToString(out.ETag); r.o.etag != "" && got != "" && got != r.o.etag {
 		return 0, &changedError{errChanged(r.o, fmt.Errorf("it is version %s now", got))}
 	}
-	n, err := io.ReadFull(out.Body, p)
-	if err != nil {
+	n, err := readBody(out.Body, p, r.patience, func() { giveUp(errStalled) })
+	switch {
+	case err == nil:
+		return n, nil
+	case errors.Is(context.Cause(ctx), errStalled):
+		return n, fault.New(fault.Unavailable, "read %s: %w in %v", r.o.at, errStalled, r.patience)
+	default:
 		return n, s3Fault("read", r.o.at, err)
 	}
-	return n, nil
+}
+
+var errStalled = errors.New("the service sent nothing")
+
+// readBody fills p, and calls giveUp where nothing comes for as long as patience.
+func readBody(body io.Reader, p []byte, patience time.Duration, giveUp func()) (n int, err error) {
+	timer := time.AfterFunc(patience, giveUp)
+	defer timer.Stop()
+	for n < len(p) && err == nil {
+		var some int
+		some, err = body.Read(p[n:])
+		n += some
+		timer.Reset(patience)
+	}
+	switch {
+	case n == len(p):
+		return n, nil
+	case errors.Is(err, io.EOF):
+		return n, io.ErrUnexpectedEOF
+	}
+	return n, err
 }
 
 // s3Patience is how long a request that moves so many bytes is waited for, all its attempts together.

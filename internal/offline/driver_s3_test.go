@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -65,4 +66,38 @@ func TestS3BodiesThatBreakOff(t *testing.T) {
 			require.EqualValues(t, len(c.give), answers.Load())
 		})
 	}
+}
+
+// TestS3BodiesThatStall: a body that stops half way, on a connection that stays open, is given up and the rest asked for again.
+func TestS3BodiesThatStall(t *testing.T) {
+	data := bytes.Repeat([]byte("0123456789"), 100)
+	var answers atomic.Int64
+	over := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var from, to int
+		if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &from, &to); err != nil {
+			t.Errorf("range %q", r.Header.Get("Range"))
+		}
+		w.Header().Set("ETag", `"a"`)
+		w.Header().Set("Content-Length", fmt.Sprint(to+1-from))
+		w.WriteHeader(http.StatusPartialContent)
+		if answers.Add(1) > 1 {
+			_, _ = w.Write(data[from : to+1])
+			return
+		}
+		_, _ = w.Write(data[from : from+10])
+		_ = http.NewResponseController(w).Flush()
+		<-over
+	}))
+	defer server.Close()
+	defer close(over)
+	d, err := newS3Driver(t.Context(), S3Config{Endpoint: server.URL, PathStyle: true, AccessKeyID: "a", SecretAccessKey: "b"})
+	require.NoError(t, err)
+	d.patience = 100 * time.Millisecond
+	r, err := d.open(t.Context(), object{at: location{bucket: "b", path: "x"}, size: 1000, etag: `"a"`})
+	require.NoError(t, err)
+	got := make([]byte, 600)
+	require.NoError(t, r.readAt(t.Context(), got, 200))
+	require.Equal(t, data[200:800], got)
+	require.EqualValues(t, 2, answers.Load())
 }

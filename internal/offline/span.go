@@ -47,8 +47,11 @@ type readerSpan struct {
 	buffer []byte
 }
 
-// localAhead is how far local files are read ahead.
-const localAhead = 256 << 10
+// How far local files are read ahead: where reading goes on, and where it goes to another page, which may be passed over too.
+const (
+	localAhead  = 256 << 10
+	localGlance = 4 << 10
+)
 
 var freeBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
@@ -83,11 +86,11 @@ func (s *readerSpan) upTo(ctx context.Context, offset int64, n int) ([]byte, err
 		return s.buffer[from : from+int64(n)], nil
 	}
 	// What is in the buffer already moves to its front.
-	kept := 0
+	kept, ahead := 0, localGlance
 	if from >= 0 && from < int64(len(s.buffer)) {
-		kept = copy(s.buffer, s.buffer[from:])
+		kept, ahead = copy(s.buffer, s.buffer[from:]), localAhead
 	}
-	want := int(min(int64(max(n, localAhead)), r.to-offset))
+	want := int(min(int64(max(n, ahead)), r.to-offset))
 	s.start, s.buffer = offset, slices.Grow(s.buffer[:kept], want-kept)[:want]
 	if err := s.r.readAt(ctx, s.buffer[kept:], offset+int64(kept)); err != nil {
 		s.buffer = s.buffer[:0]
