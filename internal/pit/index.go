@@ -15,14 +15,21 @@ type index struct {
 	hasher hasher
 	// groups numbers the groups by key.
 	groups *interner
-	// Group g owns the slots from starts[g] to starts[g+1].
-	starts []int32
+	// spans are the slots of each group.
+	spans []span
 	// times of the slots.
 	times []feature.AsOf
 	// slotOf is the slot of each entity row, absent for a row with a null key.
 	slotOf []int32
 	// The least and the greatest time of a slot.
 	min, max feature.AsOf
+}
+
+// span is the slots of one group: from start up to but without end, with the times of the first and of the last. What most look-ups ask stands
+// together, so that they wait for one place in memory.
+type span struct {
+	first, last feature.AsOf
+	start, end  int32
 }
 
 // newIndex builds the index of rows by the key columns of the given places.
@@ -86,7 +93,7 @@ func allPresent(columns []*feature.Column, row int) bool {
 // slice makes the slots and turns groupOf, in place, into slotOf.
 func (x *index) slice(times []feature.AsOf, groupOf []int32) {
 	order, ends := byGroup(groupOf, x.groups.count)
-	x.starts = make([]int32, x.groups.count+1)
+	x.spans = make([]span, x.groups.count)
 	x.times = make([]feature.AsOf, 0, len(order))
 	start := int32(0)
 	for g, end := range ends {
@@ -96,17 +103,18 @@ func (x *index) slice(times []feature.AsOf, groupOf []int32) {
 		if !slices.IsSortedFunc(rows, byTime) {
 			slices.SortFunc(rows, byTime)
 		}
-		x.starts[g] = int32(len(x.times))
+		slots := &x.spans[g]
+		slots.start = int32(len(x.times))
 		for i, row := range rows {
 			if i == 0 || times[row] != x.times[len(x.times)-1] {
 				x.times = append(x.times, times[row])
 			}
 			groupOf[row] = int32(len(x.times) - 1)
 		}
-		x.min = min(x.min, times[rows[0]])
-		x.max = max(x.max, times[rows[len(rows)-1]])
+		slots.end, slots.first, slots.last = int32(len(x.times)), times[rows[0]], times[rows[len(rows)-1]]
+		x.min = min(x.min, slots.first)
+		x.max = max(x.max, slots.last)
 	}
-	x.starts[len(ends)] = int32(len(x.times))
 	x.slotOf = groupOf
 }
 

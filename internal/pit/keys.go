@@ -84,11 +84,13 @@ func (k *keyRows) loadComposite(columns []*feature.Column, rows []int32) {
 	}
 }
 
-// interner numbers distinct keys from 0 in the order in which they come. It is an open-addressing table with linear probing.
+// interner numbers distinct keys from 0 in the order in which they come. It is an open-addressing table with linear probing. Integers stand in the
+// table itself, so that a look-up waits for one place in memory; other keys beside it.
 type interner struct {
-	isInt   bool
-	buckets []bucket
-	count   int
+	isInt      bool
+	intBuckets []intBucket
+	buckets    []bucket
+	count      int
 	// The keys by number: integers, or bytes with the end of each.
 	ints []int64
 	data []byte
@@ -101,11 +103,26 @@ type bucket struct {
 	next int32
 }
 
+// intBucket is like bucket, with the key itself.
+type intBucket struct {
+	key int64
+	bucket
+}
+
 // absent is the number of a key that was not interned.
 const absent = -1
 
+// leastBuckets is the size of an empty table.
+const leastBuckets = 16
+
 func newInterner(isInt bool) *interner {
-	return &interner{isInt: isInt, buckets: make([]bucket, 16)}
+	t := &interner{isInt: isInt}
+	if isInt {
+		t.intBuckets = make([]intBucket, leastBuckets)
+	} else {
+		t.buckets = make([]bucket, leastBuckets)
+	}
+	return t
 }
 
 // key returns the encoded key of that number.
@@ -123,40 +140,45 @@ const lookAhead = 256
 
 // find sets numbers[i] to the number of key i, or absent.
 func (t *interner) find(k *keyRows, numbers []int32) {
-	var ahead [lookAhead]bucket
-	mask := uint32(len(t.buckets) - 1)
 	for from := 0; from < len(k.hashes); from += lookAhead {
 		to := min(from+lookAhead, len(k.hashes))
-		for i, hash := range k.hashes[from:to] {
-			ahead[i] = t.buckets[uint32(hash)&mask]
-		}
 		if t.isInt {
-			t.findInts(k, from, to, &ahead, numbers)
+			t.findInts(k.hashes[from:to], k.ints[from:to], numbers[from:to])
 		} else {
-			t.findBytes(k, from, to, &ahead, numbers)
+			t.findBytes(k.hashes[from:to], k.encoded[from:to], numbers[from:to])
 		}
 	}
 }
 
-// findInts is find for keys from to to, whose first buckets are loaded.
-func (t *interner) findInts(k *keyRows, from, to int, ahead *[lookAhead]bucket, numbers []int32) {
-	for i := from; i < to; i++ {
-		b, hash, key := ahead[i-from], uint32(k.hashes[i]), k.ints[i]
-		switch {
+// findInts is find for at most lookAhead keys.
+func (t *interner) findInts(hashes []uint64, keys []int64, numbers []int32) {
+	var ahead [lookAhead]intBucket
+	buckets, mask := t.intBuckets, uint32(len(t.intBuckets)-1)
+	for i, hash := range hashes {
+		ahead[i] = buckets[uint32(hash)&mask]
+	}
+	for i, key := range keys {
+		switch b := &ahead[i]; {
 		case b.next == 0:
 			numbers[i] = absent
-		case b.hash == hash && t.ints[b.next-1] == key:
+		case b.key == key:
 			numbers[i] = b.next - 1
 		default:
-			numbers[i], _ = t.probeInt(hash, key)
+			numbers[i], _ = t.probeInt(uint32(hashes[i]), key)
 		}
 	}
 }
 
-func (t *interner) findBytes(k *keyRows, from, to int, ahead *[lookAhead]bucket, numbers []int32) {
-	for i := from; i < to; i++ {
-		b, hash, key := ahead[i-from], uint32(k.hashes[i]), k.encoded[i]
-		switch {
+// findBytes is find for at most lookAhead keys.
+func (t *interner) findBytes(hashes []uint64, keys [][]byte, numbers []int32) {
+	var ahead [lookAhead]bucket
+	buckets, mask := t.buckets, uint32(len(t.buckets)-1)
+	for i, hash := range hashes {
+		ahead[i] = buckets[uint32(hash)&mask]
+	}
+	for i, key := range keys {
+		hash := uint32(hashes[i])
+		switch b := &ahead[i]; {
 		case b.next == 0:
 			numbers[i] = absent
 		case b.hash == hash && bytes.Equal(t.key(b.next-1), key):
@@ -169,39 +191,55 @@ func (t *interner) findBytes(k *keyRows, from, to int, ahead *[lookAhead]bucket,
 
 // internAll returns the numbers of at most lookAhead keys, given by their places in k.
 func (t *interner) internAll(k *keyRows, places []int32) (numbers [lookAhead]int32) {
+	if t.isInt {
+		t.internInts(k, places, &numbers)
+	} else {
+		t.internBytes(k, places, &numbers)
+	}
+	return numbers
+}
+
+// internInts is internAll for integers. A bucket loaded ahead may be empty that is no longer so, but what it holds stays true: keys keep their numbers.
+func (t *interner) internInts(k *keyRows, places []int32, numbers *[lookAhead]int32) {
+	var ahead [lookAhead]intBucket
+	mask := uint32(len(t.intBuckets) - 1)
+	for i, place := range places {
+		ahead[i] = t.intBuckets[uint32(k.hashes[place])&mask]
+	}
+	for i, place := range places {
+		if b := &ahead[i]; b.next != 0 && b.key == k.ints[place] {
+			numbers[i] = b.next - 1
+		} else {
+			numbers[i] = t.intern(k, int(place))
+		}
+	}
+}
+
+// internBytes is internAll for encoded keys, in the way of internInts.
+func (t *interner) internBytes(k *keyRows, places []int32, numbers *[lookAhead]int32) {
 	var ahead [lookAhead]bucket
 	mask := uint32(len(t.buckets) - 1)
 	for i, place := range places {
 		ahead[i] = t.buckets[uint32(k.hashes[place])&mask]
 	}
 	for i, place := range places {
-		// A bucket loaded ahead may be empty that is no longer so, but what it holds stays true: keys keep their numbers.
-		if b := ahead[i]; b.next != 0 && b.hash == uint32(k.hashes[place]) && t.holds(b.next-1, k, int(place)) {
+		if b := &ahead[i]; b.next != 0 && b.hash == uint32(k.hashes[place]) && bytes.Equal(t.key(b.next-1), k.encoded[place]) {
 			numbers[i] = b.next - 1
 		} else {
 			numbers[i] = t.intern(k, int(place))
 		}
 	}
-	return numbers
-}
-
-// holds reports whether number is that of key i.
-func (t *interner) holds(number int32, k *keyRows, i int) bool {
-	if t.isInt {
-		return t.ints[number] == k.ints[i]
-	}
-	return bytes.Equal(t.key(number), k.encoded[i])
 }
 
 // probeInt returns the number of a key, or absent and the bucket where it would be.
 func (t *interner) probeInt(hash uint32, key int64) (number int32, at uint32) {
-	mask := uint32(len(t.buckets) - 1)
+	mask := uint32(len(t.intBuckets) - 1)
 	for at = hash & mask; ; at = (at + 1) & mask {
-		b := t.buckets[at]
+		b := &t.intBuckets[at]
 		if b.next == 0 {
 			return absent, at
 		}
-		if b.hash == hash && t.ints[b.next-1] == key {
+		if b.key == key {
 			return b.next - 1, at
 		}
 	}
@@ -224,42 +262,51 @@ func (t *interner) probeBytes(hash uint32, key []byte) (number int32, at uint32)
 // intern returns the number of key i, a new one where the key is new.
 func (t *interner) intern(k *keyRows, i int) int32 {
 	hash := uint32(k.hashes[i])
-	var number int32
-	var at uint32
 	if t.isInt {
-		number, at = t.probeInt(hash, k.ints[i])
-	} else {
-		number, at = t.probeBytes(hash, k.encoded[i])
+		return t.internInt(hash, k.ints[i])
 	}
+	number, at := t.probeBytes(hash, k.encoded[i])
 	if number != absent {
 		return number
 	}
-	if t.isInt {
-		t.ints = append(t.ints, k.ints[i])
-	} else {
-		t.data = append(t.data, k.encoded[i]...)
-		t.ends = append(t.ends, len(t.data))
-	}
+	t.data = append(t.data, k.encoded[i]...)
+	t.ends = append(t.ends, len(t.data))
 	t.count++
 	t.buckets[at] = bucket{hash, int32(t.count)}
 	if t.count > len(t.buckets)/3*2 {
-		t.grow()
+		t.buckets = grown(t.buckets, func(b *bucket) bucket { return *b })
 	}
 	return int32(t.count - 1)
 }
 
-func (t *interner) grow() {
-	old := t.buckets
-	t.buckets = make([]bucket, 2*len(old))
-	mask := uint32(len(t.buckets) - 1)
-	for _, b := range old {
+func (t *interner) internInt(hash uint32, key int64) int32 {
+	number, at := t.probeInt(hash, key)
+	if number != absent {
+		return number
+	}
+	t.ints = append(t.ints, key)
+	t.count++
+	t.intBuckets[at] = intBucket{key, bucket{hash, int32(t.count)}}
+	if t.count > len(t.intBuckets)/3*2 {
+		t.intBuckets = grown(t.intBuckets, func(b *intBucket) bucket { return b.bucket })
+	}
+	return int32(t.count - 1)
+}
+
+// grown returns a table of twice the size with the same keys. head returns what any bucket has.
+func grown[B any](old []B, head func(*B) bucket) []B {
+	buckets := make([]B, 2*len(old))
+	mask := uint32(len(buckets) - 1)
+	for i := range old {
+		b := head(&old[i])
 		if b.next == 0 {
 			continue
 		}
 		at := b.hash & mask
-		for t.buckets[at].next != 0 {
+		for head(&buckets[at]).next != 0 {
 			at = (at + 1) & mask
 		}
-		t.buckets[at] = b
+		buckets[at] = old[i]
 	}
+	return buckets
 }

@@ -105,13 +105,9 @@ func (v *viewScan) offer(s *scratch, first int64, batch feature.KeyBatch) {
 // locate finds, for at most lookAhead rows and their groups, the first slot that may use each row; absent where there is none.
 func (v *viewScan) locate(rows, groups []int32, batch feature.KeyBatch, slots []int32) {
 	x := v.index
-	var starts, ends [lookAhead]int32
+	var spans [lookAhead]span
 	for i, group := range groups {
-		starts[i], ends[i] = x.starts[group], x.starts[group+1]
-	}
-	var firstTimes [lookAhead]feature.AsOf
-	for i := range groups {
-		firstTimes[i] = x.times[starts[i]]
+		spans[i] = x.spans[group]
 	}
 	for i, row := range rows {
 		event := batch.EventTimes.Int64s[row]
@@ -119,11 +115,17 @@ func (v *viewScan) locate(rows, groups []int32, batch feature.KeyBatch, slots []
 		if v.cutoff {
 			known = max(event, int64(createdTime(batch.CreatedTimes, row)))
 		}
-		slot := starts[i]
-		if int64(firstTimes[i]) < known {
-			slot = x.firstAtOrAfter(slot+1, ends[i], known)
+		s := &spans[i]
+		slot, at := s.start, s.first
+		switch {
+		case int64(s.last) < known:
+			slots[i] = absent
+			continue
+		case int64(at) < known:
+			slot = x.firstAtOrAfter(slot+1, s.end, known)
+			at = x.times[slot]
 		}
-		if slot == ends[i] || v.ttl.Expired(feature.EventTime(event), x.times[slot]) {
+		if v.ttl.Expired(feature.EventTime(event), at) {
 			slot = absent
 		}
 		slots[i] = slot
@@ -145,9 +147,9 @@ func (v *viewScan) update(slot int32, c candidate) {
 // It returns, for each distinct winner, the first slot that it wins.
 func (v *viewScan) resolve() (heads []int32) {
 	x := v.index
-	for g := range x.groups.count {
+	for _, slots := range x.spans {
 		newest, won := noCandidate, noCandidate
-		for slot := x.starts[g]; slot < x.starts[g+1]; slot++ {
+		for slot := slots.start; slot < slots.end; slot++ {
 			if newest.before(&v.best[slot]) {
 				newest = v.best[slot]
 			}
