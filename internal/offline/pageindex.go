@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/apache/arrow-go/v18/parquet"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/twofold-ml/twofold/internal/feature"
 )
@@ -244,6 +245,8 @@ func readIndexes(ctx context.Context, object objectReader, ranges []byteRange) (
 	}
 	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(ranges[a].from, ranges[b].from) })
 	read := make([][]byte, len(ranges))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(fetchesAtOnce)
 	for len(order) > 0 {
 		merged, n := ranges[order[0]], 1
 		for ; n < len(order); n++ {
@@ -253,14 +256,18 @@ func readIndexes(ctx context.Context, object objectReader, ranges []byteRange) (
 			}
 			merged.to = max(merged.to, next.to)
 		}
-		b := make([]byte, merged.to-merged.from)
-		if err := object.readAt(ctx, b, merged.from); err != nil {
-			return nil, err
-		}
-		for _, i := range order[:n] {
-			read[i] = b[ranges[i].from-merged.from : ranges[i].to-merged.from]
-		}
+		run := order[:n]
 		order = order[n:]
+		group.Go(func() error {
+			b := make([]byte, merged.to-merged.from)
+			if err := object.readAt(ctx, b, merged.from); err != nil {
+				return err
+			}
+			for _, i := range run {
+				read[i] = b[ranges[i].from-merged.from : ranges[i].to-merged.from]
+			}
+			return nil
+		})
 	}
-	return read, nil
+	return read, group.Wait()
 }
