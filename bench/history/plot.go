@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"encoding/xml"
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/twofold-ml/twofold/bench/internal/stats"
@@ -56,6 +58,7 @@ func curve(results []*result) []series {
 	if len(cases) < 2 {
 		return nil
 	}
+	slices.SortFunc(cases, func(a, b *result) int { return cmp.Compare(a.featureRows(), b.featureRows()) })
 	var lines []series
 	for _, p := range plotted {
 		line := series{name: p.name, colour: p.colour}

@@ -107,6 +107,9 @@ func (o *options) list() ([]benchCase, error) {
 	}
 	cases := make([]benchCase, len(o.cases))
 	for i, name := range o.cases {
+		if slices.Contains(o.cases[:i], name) {
+			return nil, fmt.Errorf("--cases has %s twice", name)
+		}
 		var err error
 		if cases[i], err = newCase(name, c); err != nil {
 			return nil, err

@@ -22,6 +22,7 @@ import (
 
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 
+	"github.com/twofold-ml/twofold/bench/internal/serving"
 	"github.com/twofold-ml/twofold/bench/internal/workload"
 )
 
@@ -73,7 +74,7 @@ func serveFloor(ctx context.Context, redisAddr string, layouts []workload.Layout
 	server := grpc.NewServer()
 	server.RegisterService(&floorDesc, f)
 	context.AfterFunc(ctx, server.Stop)
-	ready := servingLine{Message: "serving", GRPC: grpcListener.Addr().String(), HTTP: httpListener.Addr().String()}
+	ready := serving.Line{Message: serving.Serving, GRPC: grpcListener.Addr().String(), HTTP: httpListener.Addr().String()}
 	if err := json.NewEncoder(log).Encode(ready); err != nil {
 		return err
 	}

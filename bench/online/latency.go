@@ -308,7 +308,7 @@ func (b *bench) stop() {
 		b.loader.stop()
 	}
 	for _, p := range b.parts {
-		p.process.Stop()
+		p.Stop()
 	}
 	if b.redis != nil {
 		b.redis.Stop()
@@ -360,7 +360,7 @@ const (
 // blame adds what a server that has ended printed to an error that may come of it.
 func (b *bench) blame(err error) error {
 	for _, p := range b.parts {
-		if failed := p.process.Failed(); failed != nil {
+		if failed := p.Failed(); failed != nil {
 			return fmt.Errorf("%w\n%w", err, failed)
 		}
 	}

@@ -32,7 +32,7 @@ func (b *bench) count(ctx context.Context, p *part) (counters, error) {
 	if err != nil {
 		return counters{}, err
 	}
-	cpu, err := process.CPUTime(p.process.PID())
+	cpu, err := process.CPUTime(p.PID())
 	if err != nil {
 		return counters{}, err
 	}
@@ -42,7 +42,7 @@ func (b *bench) count(ctx context.Context, p *part) (counters, error) {
 
 // order returns what the load generator is to do with one contender.
 func (b *bench) order(c contender, shape workload.Shape, concurrency int) loadOrder {
-	return loadOrder{Contender: c.name, Target: c.part.grpc, Raw: c.raw, Shape: shape.String(), Split: c.split, Concurrency: concurrency,
+	return loadOrder{Contender: c.name, Target: c.part.GRPC, Raw: c.raw, Shape: shape.String(), Split: c.split, Concurrency: concurrency,
 		Connections: b.connections(concurrency)}
 }
 
@@ -71,7 +71,7 @@ func (b *bench) measureOne(ctx context.Context, who contender, c *cell, warmUp, 
 		return measurement{}, err
 	}
 	// CPU times first: the question for the allocations is no part of the measurement.
-	cpu, err := process.CPUTime(p.process.PID())
+	cpu, err := process.CPUTime(p.PID())
 	if err != nil {
 		return measurement{}, err
 	}

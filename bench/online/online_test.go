@@ -11,6 +11,7 @@ import (
 
 	"github.com/twofold-ml/twofold/internal/testenv"
 
+	"github.com/twofold-ml/twofold/bench/internal/serving"
 	"github.com/twofold-ml/twofold/bench/internal/workload"
 )
 
@@ -18,7 +19,7 @@ import (
 const timeout = 30 * time.Second
 
 // startFloor loads a Redis, serves the floor in this process and returns where.
-func startFloor(t *testing.T, data workload.Data, shape workload.Shape) servingLine {
+func startFloor(t *testing.T, data workload.Data, shape workload.Shape) serving.Line {
 	t.Helper()
 	server := testenv.Redis(t)
 	layouts := []workload.Layout{shape.Layout()}
@@ -35,7 +36,7 @@ func startFloor(t *testing.T, data workload.Data, shape workload.Shape) servingL
 			t.Errorf("the floor ended with %v", err)
 		}
 	})
-	var at servingLine
+	var at serving.Line
 	if err := json.NewDecoder(read).Decode(&at); err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +86,7 @@ func TestFloor(t *testing.T) {
 		if mean := int(r.Bytes) / r.Requests; mean < shape.Rows*shape.Views*8*shape.Features {
 			t.Errorf("%v: an answer has %d bytes, less than its values", shape, mean)
 		}
-		if n, err := (&part{name: theirs, http: at.HTTP}).metrics(t.Context()); err != nil || n.mallocs < 1000 || n.rows != 0 {
+		if n, err := (&part{&serving.Server{Name: theirs, HTTP: at.HTTP}}).metrics(t.Context()); err != nil || n.mallocs < 1000 || n.rows != 0 {
 			t.Errorf("allocations: %v, %v", n, err)
 		}
 	}

@@ -7,27 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/twofold-ml/twofold/bench/internal/process"
+	"github.com/twofold-ml/twofold/bench/internal/serving"
 	"github.com/twofold-ml/twofold/bench/internal/workload"
 )
-
-// startTimeout is how long a server may take to be ready on a busy machine.
-const startTimeout = 20 * time.Second
-
-// servingLine is the line by which a server says where it serves.
-type servingLine struct {
-	Message string `json:"msg"`
-	GRPC    string `json:"grpc"`
-	HTTP    string `json:"http"`
-}
 
 // Names of servers.
 const (
@@ -36,108 +24,31 @@ const (
 )
 
 // part is a server under measurement.
-type part struct {
-	name    string
-	process *process.Process
-	grpc    string // host:port
-	http    string // host:port of /metrics
-}
+type part struct{ *serving.Server }
 
 // startPart starts a server and waits until it says where it serves.
 func startPart(name string, command *exec.Cmd) (*part, error) {
-	p, err := process.Start(name, command)
+	s, err := serving.Start(name, command)
 	if err != nil {
 		return nil, err
 	}
-	var at servingLine
-	_, err = p.Await(startTimeout, func(line string) bool {
-		return json.Unmarshal([]byte(line), &at) == nil && at.Message == "serving" && at.GRPC != ""
-	})
-	if err != nil {
-		p.Stop()
-		return nil, err
-	}
-	return &part{name: name, process: p, grpc: at.GRPC, http: at.HTTP}, nil
+	return &part{s}, nil
 }
 
 // startTwofold starts the program at path as users do, and waits until it is ready to answer. more are further arguments.
 func startTwofold(ctx context.Context, path, redisURL, folder string, layouts []workload.Layout, more []string) (*part, error) {
-	definitions := filepath.Join(folder, "definitions.yaml")
-	if err := os.WriteFile(definitions, workload.Definitions(layouts), 0o600); err != nil {
-		return nil, fmt.Errorf("write the definitions: %w", err)
-	}
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return nil, fmt.Errorf("find %s: %w", path, err)
-	}
-	args := []string{"serve", "--definitions", definitions, "--offline-store-path", folder, "--grpc-address", "127.0.0.1:0",
-		"--http-address", "127.0.0.1:0", "--log-format", "json"}
-	command := exec.Command(path, append(args, more...)...)
-	command.Dir = folder // no configuration file is there
-	command.Env = append(withoutSettings(os.Environ()), "ONLINE_STORE_REDIS="+redisURL)
-	p, err := startPart(ours, command)
+	s, err := serving.Twofold(serving.Options{
+		Name: ours, Program: path, Folder: folder, Definitions: workload.Definitions(layouts), OfflineStore: folder,
+		Environment: []string{"ONLINE_STORE_REDIS=" + redisURL}, Args: more,
+	})
 	if err != nil {
 		return nil, err
 	}
-	if err := p.awaitReady(ctx); err != nil {
-		p.process.Stop()
+	if err := s.AwaitReady(ctx); err != nil {
+		s.Stop()
 		return nil, err
 	}
-	return p, nil
-}
-
-// withoutSettings leaves out of an environment what would configure Twofold, so that a benchmark measures the same everywhere.
-func withoutSettings(environment []string) []string {
-	var kept []string
-	for _, variable := range environment {
-		name, _, _ := strings.Cut(variable, "=")
-		if strings.HasPrefix(name, "TWOFOLD_") || strings.HasPrefix(name, "ONLINE_STORE_") || strings.HasPrefix(name, "OFFLINE_STORE_") ||
-			name == "FEATURE_SYNC_INTERVAL" {
-			continue
-		}
-		kept = append(kept, variable)
-	}
-	return kept
-}
-
-// awaitReady asks /readyz until it says yes.
-func (p *part) awaitReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		_, err := get(ctx, "http://"+p.http+"/readyz")
-		if err == nil {
-			return nil
-		}
-		if failed := p.process.Failed(); failed != nil {
-			return failed
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("%s was not ready within %v: %w; it printed:\n%s", p.name, startTimeout, err, p.process.Output())
-		}
-	}
-}
-
-// get returns the body of a successful HTTP answer.
-func get(ctx context.Context, url string) (string, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return "", err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return "", err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s answered %s: %s", url, response.Status, strings.TrimSpace(string(body)))
-	}
-	return string(body), err
+	return &part{s}, nil
 }
 
 // mallocsMetric counts the heap objects that a Go program has allocated.
@@ -158,13 +69,13 @@ type metrics struct {
 
 // metrics asks the server what it has counted until now.
 func (p *part) metrics(ctx context.Context) (metrics, error) {
-	text, err := get(ctx, "http://"+p.http+"/metrics")
+	text, err := p.Get(ctx, "/metrics")
 	if err != nil {
-		return metrics{}, fmt.Errorf("ask %s for its metrics: %w", p.name, err)
+		return metrics{}, fmt.Errorf("ask %s for its metrics: %w", p.Name, err)
 	}
 	var m metrics
 	if m.mallocs, err = parseMetric(text, mallocsMetric); err != nil {
-		return metrics{}, fmt.Errorf("ask %s for its metrics: %w", p.name, err)
+		return metrics{}, fmt.Errorf("ask %s for its metrics: %w", p.Name, err)
 	}
 	if m.hits, err = parseMetric(text, hitsMetric); err != nil {
 		return m, nil // it has no cache
@@ -173,7 +84,7 @@ func (p *part) metrics(ctx context.Context) (metrics, error) {
 	for _, name := range []string{missesMetric, sharedMetric} {
 		n, err := parseMetric(text, name)
 		if err != nil {
-			return metrics{}, fmt.Errorf("ask %s for its metrics: %w", p.name, err)
+			return metrics{}, fmt.Errorf("ask %s for its metrics: %w", p.Name, err)
 		}
 		m.rows += n
 	}

@@ -86,13 +86,6 @@ func FuzzParseMetric(f *testing.F) {
 	})
 }
 
-func TestWithoutSettings(t *testing.T) {
-	got := withoutSettings([]string{"PATH=/bin", "TWOFOLD_REDIS=x", "ONLINE_STORE_REDIS=x", "OFFLINE_STORE_PATH=x", "FEATURE_SYNC_INTERVAL=1", "GOGC=50"})
-	if want := []string{"PATH=/bin", "GOGC=50"}; !slices.Equal(got, want) {
-		t.Errorf("got %v, want %v", got, want)
-	}
-}
-
 func TestConnections(t *testing.T) {
 	b := &bench{}
 	for concurrency, want := range map[int]int{1: 1, 8: 1, 16: 1, 64: 4} {

@@ -63,3 +63,38 @@ func TestParseCPUModel(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+func TestParsePeak(t *testing.T) {
+	text := "Name:\tVmHWM: 5\nVmPeak:\t   99 kB\nVmHWM:\t    1234 kB\nVmRSS:\t     7 kB\n"
+	if got, err := parsePeak(text); err != nil || got != 1234<<10 {
+		t.Errorf("%v, %v; want %d", got, err, 1234<<10)
+	}
+	for _, text := range []string{"", "VmRSS: 7 kB", "VmHWM: x kB", "VmHWM: -1 kB", "VmHWM:", "VmHWM: 99999999999999999 kB"} {
+		if got, err := parsePeak(text); err == nil {
+			t.Errorf("%q was read as %v", text, got)
+		}
+	}
+}
+
+func FuzzParsePeak(f *testing.F) {
+	f.Add("VmHWM:\t    1234 kB\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		if n, err := parsePeak(text); err == nil && (n < 0 || n%1024 != 0) {
+			t.Errorf("%q was read as %v, which is no number of kB", text, n)
+		}
+	})
+}
+
+func TestPeakIsThatOfTheProcess(t *testing.T) {
+	const size = 64 << 20
+	memory := make([]byte, size)
+	for i := 0; i < size; i += 4096 {
+		memory[i] = 1
+	}
+	if got, err := PeakBytes(os.Getpid()); err != nil || got < size {
+		t.Errorf("%v, %v; at least %d bytes were in use", got, err, len(memory))
+	}
+	if _, err := PeakBytes(-1); err == nil {
+		t.Error("a process that is not there has used memory")
+	}
+}

@@ -19,38 +19,41 @@ import (
 // startTimeout is how long a server may take to be ready on a busy machine.
 const startTimeout = 20 * time.Second
 
-// line is the line by which a server says where it serves.
-type line struct {
+// Line is the line of JSON by which a server says where it serves; its message is Serving.
+type Line struct {
 	Message string `json:"msg"`
 	GRPC    string `json:"grpc"`
 	HTTP    string `json:"http"`
 }
 
+// Serving is the message of a Line.
+const Serving = "serving"
+
 // Server is a running server.
 type Server struct {
 	*process.Process
 
+	// Name is what errors call it.
+	Name string
 	// GRPC and HTTP are where it serves: host:port.
 	GRPC, HTTP string
-
-	name string
 }
 
-// Start starts a server and waits until it says where it serves: in JSON, as "serving".
+// Start starts a server and waits until it prints its Line.
 func Start(name string, command *exec.Cmd) (*Server, error) {
 	p, err := process.Start(name, command)
 	if err != nil {
 		return nil, err
 	}
-	var at line
+	var at Line
 	_, err = p.Await(startTimeout, func(text string) bool {
-		return json.Unmarshal([]byte(text), &at) == nil && at.Message == "serving" && at.GRPC != ""
+		return json.Unmarshal([]byte(text), &at) == nil && at.Message == Serving && at.GRPC != ""
 	})
 	if err != nil {
 		p.Stop()
 		return nil, err
 	}
-	return &Server{Process: p, GRPC: at.GRPC, HTTP: at.HTTP, name: name}, nil
+	return &Server{Process: p, Name: name, GRPC: at.GRPC, HTTP: at.HTTP}, nil
 }
 
 // Options say how twofold is to serve.
@@ -121,7 +124,7 @@ func (s *Server) AwaitReady(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("%s was not ready within %v: %w; it printed:\n%s", s.name, startTimeout, err, s.Output())
+			return fmt.Errorf("%s was not ready within %v: %w; it printed:\n%s", s.Name, startTimeout, err, s.Output())
 		}
 	}
 }
