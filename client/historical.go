@@ -6,113 +6,205 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"sync"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 )
 
-// arrowChunkBytes is how much of an Arrow stream is sent in one message.
-const arrowChunkBytes = 1 << 20
+const (
+	// arrowChunkBytes is how much of an Arrow stream is sent in one message.
+	arrowChunkBytes = 1 << 20
+	// progressInterval is how often the server says how far it is, where somebody wants to know and the header does not say how often.
+	progressInterval = 500 * time.Millisecond
+)
 
 // ErrIncomplete says that a historical stream ended without its manifest, or with other rows than the manifest counts:
 // what came of it is not a training set.
 var ErrIncomplete = errors.New("the stream of training rows is not complete")
 
-// Progress is told how far a historical call is. It is called often, from one goroutine.
+// errEnded says that the server ended the stream while entity rows were still being sent; what it answered says why.
+var errEnded = fmt.Errorf("%w: the server answered before all entity rows were sent", ErrIncomplete)
+
+// Progress says how far a historical call is.
 type Progress struct {
 	// BytesSent of entity rows (Arrow calls only).
 	BytesSent int64
 	// RowsReceived in batches so far.
 	RowsReceived uint64
+	// Server is what the server last said of its own work: phase, rows scanned, rows found and so on. Nil before it has said anything. It is not
+	// to be changed.
+	Server *twofoldv1.HistoricalProgress
+}
+
+// HistoricalOption is an option of Client.Historical.
+type HistoricalOption func(*historicalCall)
+
+// WithProgress has progress told how far the call is, as HistoricalArrow does.
+func WithProgress(progress func(Progress)) HistoricalOption {
+	return func(h *historicalCall) { h.progress = progress }
 }
 
 // Historical joins features to entity rows and calls each for every batch, in the order of the rows. The header's format is
-// set to COLUMNS. rows yields chunks of entity rows; a chunk should stay below 4 MiB. The result is complete if and only if the error is nil.
+// set to COLUMNS. rows yields chunks of entity rows; a chunk should stay below 4 MiB. It is nil where the header says where the entity rows are; and where
+// it has an output, each is not called and may be nil. The result is complete if and only if the error is nil.
+//
+// Rows are read by another goroutine, while each is called by this one. Where the call ends early, a step of rows that is under way then may end after
+// the call has.
 func (c *Client) Historical(ctx context.Context, header *twofoldv1.HistoricalHeader, rows iter.Seq2[*twofoldv1.ColumnBatch, error],
-	each func(*twofoldv1.ColumnBatch) error) (*twofoldv1.HistoricalManifest, error) {
+	each func(*twofoldv1.ColumnBatch) error, options ...HistoricalOption) (*twofoldv1.HistoricalManifest, error) {
 	header.Format = twofoldv1.HistoricalFormat_HISTORICAL_FORMAT_COLUMNS
-	call, err := c.startHistorical(ctx, header)
-	if err != nil {
-		return nil, err
+	call := &historicalCall{header: header}
+	for _, option := range options {
+		option(call)
 	}
-	defer call.cancel()
-	for batch, err := range rows {
-		if err != nil {
-			return nil, err
-		}
-		ok, err := call.send(&twofoldv1.EntityRows{Rows: &twofoldv1.EntityRows_Columns{Columns: batch}})
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			break
-		}
+	if rows != nil {
+		call.sendRows = func() error { return call.sendColumns(rows) }
 	}
-	return call.receive(func(m *twofoldv1.GetHistoricalFeaturesResponse) error {
+	call.each = func(m *twofoldv1.GetHistoricalFeaturesResponse) error {
 		if batch := m.GetBatch(); batch != nil {
 			return each(batch.GetColumns())
 		}
 		return nil
-	}, nil)
+	}
+	return call.run(ctx, c.features)
 }
 
 // HistoricalArrow joins features to entity rows: an Arrow IPC stream goes in, an Arrow IPC stream comes out, neither held in memory.
-// The header's format is set to ARROW_IPC. progress may be nil. What was written to out is complete if and only if the error is nil.
+// The header's format is set to ARROW_IPC. in is nil where the header says where the entity rows are; and where it has an output, nothing is written
+// to out, which may be nil. What was written to out is complete if and only if the error is nil.
+//
+// progress may be nil; else it is told how far the call is, often, also while entity rows are still being sent, and never by two goroutines at once.
+// Unless the header has a progress interval, the server says every half second how far it is.
+//
+// Another goroutine reads in, while this one writes to out. Where the call ends early, a Read that is under way then may end after the call has.
 func (c *Client) HistoricalArrow(ctx context.Context, header *twofoldv1.HistoricalHeader, in io.Reader, out io.Writer,
 	progress func(Progress)) (*twofoldv1.HistoricalManifest, error) {
 	header.Format = twofoldv1.HistoricalFormat_HISTORICAL_FORMAT_ARROW_IPC
-	call, err := c.startHistorical(ctx, header)
-	if err != nil {
-		return nil, err
+	call := &historicalCall{header: header, progress: progress}
+	if in != nil {
+		call.sendRows = func() error { return call.sendArrow(in) }
 	}
-	defer call.cancel()
-	if progress != nil {
-		call.progress = progress
-	}
-	if err := call.sendArrow(in); err != nil {
-		return nil, err
-	}
-	write := func(b []byte) error {
+	call.tail = func(b []byte) error {
+		if len(b) == 0 {
+			return nil
+		}
 		_, err := out.Write(b)
 		return err
 	}
-	return call.receive(func(m *twofoldv1.GetHistoricalFeaturesResponse) error {
-		return errors.Join(write(m.GetSchema().GetArrowIpc()), write(m.GetBatch().GetArrowIpc()))
-	}, write)
+	call.each = func(m *twofoldv1.GetHistoricalFeaturesResponse) error {
+		return errors.Join(call.tail(m.GetSchema().GetArrowIpc()), call.tail(m.GetBatch().GetArrowIpc()))
+	}
+	return call.run(ctx, c.features)
 }
 
-// historicalCall is one stream under way.
+// historicalCall is one stream: one goroutine sends, the caller's receives.
 type historicalCall struct {
-	stream   grpc.BidiStreamingClient[twofoldv1.GetHistoricalFeaturesRequest, twofoldv1.GetHistoricalFeaturesResponse]
-	cancel   context.CancelFunc
+	header *twofoldv1.HistoricalHeader
+	stream grpc.BidiStreamingClient[twofoldv1.GetHistoricalFeaturesRequest, twofoldv1.GetHistoricalFeaturesResponse]
+	// sendRows sends all entity rows; nil where none are streamed.
+	sendRows func() error
+	// each is given schema and batches.
+	each func(*twofoldv1.GetHistoricalFeaturesResponse) error
+	// tail is given the end of an Arrow stream; nil for typed columns.
+	tail func([]byte) error
+	// progress may be nil.
 	progress func(Progress)
-	state    Progress
+
+	mu    sync.Mutex // guards state, and calls of progress
+	state Progress
 }
 
-func (c *Client) startHistorical(ctx context.Context, header *twofoldv1.HistoricalHeader) (*historicalCall, error) {
+// tell changes the state and tells it.
+func (h *historicalCall) tell(change func(*Progress)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	change(&h.state)
+	if h.progress != nil {
+		h.progress(h.state)
+	}
+}
+
+// run makes the call. An error of the caller's own reader, writer or function is returned as it is.
+func (h *historicalCall) run(ctx context.Context, features twofoldv1.FeatureServiceClient) (*twofoldv1.HistoricalManifest, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	stream, err := c.features.GetHistoricalFeatures(ctx)
+	defer cancel()
+	if h.progress != nil && h.header.GetProgressInterval() == nil {
+		h.header.ProgressInterval = durationpb.New(progressInterval)
+	}
+	var err error
+	if h.stream, err = features.GetHistoricalFeatures(ctx); err != nil {
+		return nil, err
+	}
+	sent := make(chan error, 1)
+	go func() {
+		err := errors.New("the entity rows were not read to their end") // where their reader ends this goroutine
+		defer func() {
+			sent <- err
+			if err != nil && !errors.Is(err, errEnded) {
+				cancel() // wakes receive
+			}
+		}()
+		err = h.send()
+	}()
+	manifest, err := h.receive()
 	if err != nil {
-		cancel()
+		select {
+		case own := <-sent:
+			if own != nil && !errors.Is(own, errEnded) {
+				return nil, own
+			}
+		default:
+		}
 		return nil, err
 	}
-	call := &historicalCall{stream: stream, cancel: cancel, progress: func(Progress) {}}
-	err = stream.Send(&twofoldv1.GetHistoricalFeaturesRequest{Message: &twofoldv1.GetHistoricalFeaturesRequest_Header{Header: header}})
-	if err != nil && !errors.Is(err, io.EOF) {
-		cancel()
-		return nil, err
+	select {
+	case err := <-sent:
+		return manifest, err
+	case <-ctx.Done():
+		return nil, status.FromContextError(ctx.Err()).Err()
 	}
-	return call, nil
 }
 
-// send sends a chunk. It reports false where the server has ended the stream already; receive then says why.
-func (h *historicalCall) send(rows *twofoldv1.EntityRows) (bool, error) {
-	err := h.stream.Send(&twofoldv1.GetHistoricalFeaturesRequest{Message: &twofoldv1.GetHistoricalFeaturesRequest_EntityRows{EntityRows: rows}})
-	if errors.Is(err, io.EOF) {
-		return false, nil
+// send sends everything and closes this side of the stream.
+func (h *historicalCall) send() error {
+	err := h.sendMessage(&twofoldv1.GetHistoricalFeaturesRequest{Message: &twofoldv1.GetHistoricalFeaturesRequest_Header{Header: h.header}})
+	if err == nil && h.sendRows != nil {
+		err = h.sendRows()
 	}
-	return err == nil, err
+	if err != nil {
+		return err
+	}
+	return h.stream.CloseSend()
+}
+
+// sendMessage sends a message; its error is errEnded where the server has ended the stream already.
+func (h *historicalCall) sendMessage(m *twofoldv1.GetHistoricalFeaturesRequest) error {
+	err := h.stream.Send(m)
+	if errors.Is(err, io.EOF) {
+		return errEnded
+	}
+	return err
+}
+
+func (h *historicalCall) sendChunk(rows *twofoldv1.EntityRows) error {
+	return h.sendMessage(&twofoldv1.GetHistoricalFeaturesRequest{Message: &twofoldv1.GetHistoricalFeaturesRequest_EntityRows{EntityRows: rows}})
+}
+
+func (h *historicalCall) sendColumns(rows iter.Seq2[*twofoldv1.ColumnBatch, error]) error {
+	for batch, err := range rows {
+		if err != nil {
+			return err
+		}
+		if err := h.sendChunk(&twofoldv1.EntityRows{Rows: &twofoldv1.EntityRows_Columns{Columns: batch}}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (h *historicalCall) sendArrow(in io.Reader) error {
@@ -120,12 +212,10 @@ func (h *historicalCall) sendArrow(in io.Reader) error {
 		chunk := make([]byte, arrowChunkBytes)
 		n, readErr := io.ReadFull(in, chunk)
 		if n > 0 {
-			ok, err := h.send(&twofoldv1.EntityRows{Rows: &twofoldv1.EntityRows_ArrowIpc{ArrowIpc: chunk[:n]}})
-			if err != nil || !ok {
+			if err := h.sendChunk(&twofoldv1.EntityRows{Rows: &twofoldv1.EntityRows_ArrowIpc{ArrowIpc: chunk[:n]}}); err != nil {
 				return err
 			}
-			h.state.BytesSent += int64(n)
-			h.progress(h.state)
+			h.tell(func(p *Progress) { p.BytesSent += int64(n) })
 		}
 		switch {
 		case errors.Is(readErr, io.EOF) || errors.Is(readErr, io.ErrUnexpectedEOF):
@@ -136,38 +226,40 @@ func (h *historicalCall) sendArrow(in io.Reader) error {
 	}
 }
 
-// receive hands on every message before the manifest, then the end of an Arrow stream to tail (which may be nil), and checks that all is there.
-func (h *historicalCall) receive(each func(*twofoldv1.GetHistoricalFeaturesResponse) error, tail func([]byte) error) (*twofoldv1.HistoricalManifest, error) {
-	if err := h.stream.CloseSend(); err != nil {
-		return nil, err
-	}
+// receive hands on every message before the manifest, then the end of an Arrow stream, and checks that all is there.
+func (h *historicalCall) receive() (*twofoldv1.HistoricalManifest, error) {
+	var rows uint64
 	for {
 		message, err := h.stream.Recv()
 		if errors.Is(err, io.EOF) {
-			return nil, fmt.Errorf("%w: it ended without a manifest after %d rows", ErrIncomplete, h.state.RowsReceived)
+			return nil, fmt.Errorf("%w: it ended without a manifest after %d rows", ErrIncomplete, rows)
 		}
 		if err != nil {
 			return nil, err
 		}
 		if manifest := message.GetManifest(); manifest != nil {
-			return manifest, h.finish(manifest, tail)
+			return manifest, h.finish(manifest, rows)
 		}
-		if err := each(message); err != nil {
+		if at := message.GetProgress(); at != nil {
+			h.tell(func(p *Progress) { p.Server = at })
+			continue
+		}
+		if err := h.each(message); err != nil {
 			return nil, err
 		}
-		h.state.RowsReceived += uint64(message.GetBatch().GetRowCount())
-		h.progress(h.state)
+		rows += uint64(message.GetBatch().GetRowCount())
+		h.tell(func(p *Progress) { p.RowsReceived = rows })
 	}
 }
 
-func (h *historicalCall) finish(manifest *twofoldv1.HistoricalManifest, tail func([]byte) error) error {
-	if tail != nil {
-		if err := tail(manifest.GetArrowIpc()); err != nil {
+func (h *historicalCall) finish(manifest *twofoldv1.HistoricalManifest, rows uint64) error {
+	if h.tail != nil {
+		if err := h.tail(manifest.GetArrowIpc()); err != nil {
 			return err
 		}
 	}
-	if manifest.GetRowCount() != h.state.RowsReceived {
-		return fmt.Errorf("%w: %d rows came, the manifest counts %d", ErrIncomplete, h.state.RowsReceived, manifest.GetRowCount())
+	if h.header.GetOutput() == nil && manifest.GetRowCount() != rows {
+		return fmt.Errorf("%w: %d rows came, the manifest counts %d", ErrIncomplete, rows, manifest.GetRowCount())
 	}
 	_, err := h.stream.Recv()
 	switch {

@@ -52,6 +52,11 @@ func (s *scripted) GetHistoricalFeatures(stream twofoldv1.FeatureService_GetHist
 func dial(t *testing.T, s *scripted) *client.Client {
 	t.Helper()
 	s.got = make(chan []byte, 2)
+	return dialServer(t, s)
+}
+
+func dialServer(t *testing.T, s twofoldv1.FeatureServiceServer) *client.Client {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
