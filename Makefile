@@ -26,9 +26,10 @@ build: ## build bin/twofold
 	CGO_ENABLED=0 go build -trimpath -o bin/twofold ./cmd/twofold
 
 .PHONY: test
-test: tools ## run every test, those against real Redis and S3 too (TWOFOLD_TEST_SKIP=redis,s3 leaves them out)
+test: tools ## run every test, those against real Redis, S3 and DuckDB too (TWOFOLD_TEST_SKIP=redis,s3,duckdb leaves them out)
 	go test $(TESTFLAGS) $(PKG)
 	cd bench && go vet ./... && go test $(TESTFLAGS) ./...
+	[[ ,$${TWOFOLD_TEST_SKIP:-}, == *,duckdb,* ]] || { cd bench/history && go vet ./... && go test $(TESTFLAGS) ./...; }
 
 .PHONY: tools
 tools: ## get what the tests need: redis-server by the package manager, versitygw and grpcurl into .tools/
@@ -60,6 +61,12 @@ bench-online: build ## measure GetOnlineFeatures beside a bare gRPC handler on t
 bench-online-memory: ## measure the Redis memory of an entity in our layout and in two others; ARGS=--quick for fewer entities
 	cd bench && CGO_ENABLED=0 go build -trimpath -o ../bin/bench-online ./online
 	exec bin/bench-online memory $(ARGS)
+
+.PHONY: bench-history
+bench-history: build ## measure GetHistoricalFeatures beside DuckDB on the same files (needs a C compiler); ARGS=--quick ends within 50 s, ARGS=--full adds 100M rows
+	@TWOFOLD_TEST_SKIP=redis scripts/tools
+	cd bench/history && CGO_ENABLED=1 go build -trimpath -o ../../bin/bench-history .
+	exec bin/bench-history run $(ARGS)
 
 .PHONY: clean
 clean: ## remove what was built and the embedded store's data, but not .tools/
