@@ -13,6 +13,8 @@ import (
 // group, ascending, are its slots. All rows of one slot get the same feature row. Once built it is only read.
 type index struct {
 	hasher hasher
+	// lookUp is what keys are hashed by to be found in groups; nil where they need not be.
+	lookUp *hasher
 	// groups numbers the groups by key.
 	groups *interner
 	// spans are the slots of each group.
@@ -25,11 +27,11 @@ type index struct {
 	min, max feature.AsOf
 }
 
-// span is the slots of one group: from start up to but without end, with the times of the first and of the last. What most look-ups ask stands
-// together, so that they wait for one place in memory.
+// span is the slots of one group: from start up to but without end, with the time of the first. What most look-ups ask stands together, so that they
+// wait for one place in memory.
 type span struct {
-	first, last feature.AsOf
-	start, end  int32
+	first      feature.AsOf
+	start, end int32
 }
 
 // newIndex builds the index of rows by the key columns of the given places.
@@ -42,6 +44,10 @@ func newIndex(ctx context.Context, rows *EntityRows, columns []int) (*index, err
 	groupOf, err := x.group(ctx, rows, columns)
 	if err != nil {
 		return nil, err
+	}
+	x.groups.settle()
+	if x.groups.direct == nil {
+		x.lookUp = &x.hasher
 	}
 	x.slice(rows.times, groupOf)
 	return x, ctx.Err()
@@ -111,9 +117,9 @@ func (x *index) slice(times []feature.AsOf, groupOf []int32) {
 			}
 			groupOf[row] = int32(len(x.times) - 1)
 		}
-		slots.end, slots.first, slots.last = int32(len(x.times)), times[rows[0]], times[rows[len(rows)-1]]
+		slots.end, slots.first = int32(len(x.times)), times[rows[0]]
 		x.min = min(x.min, slots.first)
-		x.max = max(x.max, slots.last)
+		x.max = max(x.max, times[rows[len(rows)-1]])
 	}
 	x.slotOf = groupOf
 }

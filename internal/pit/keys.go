@@ -41,9 +41,10 @@ type keyRows struct {
 	buffer []byte
 }
 
-// load reads the keys of the given rows, none of which may be null. What it holds is valid as long as the columns are.
+// load reads the keys of the given rows, none of which may be null. What it holds is valid as long as the columns are. h may be nil for a table that
+// needs no hashes (interner.direct).
 func (k *keyRows) load(h *hasher, columns []*feature.Column, rows []int32) {
-	k.ints, k.encoded, k.hashes = k.ints[:0], k.encoded[:0], slices.Grow(k.hashes[:0], len(rows))
+	k.ints, k.encoded, k.hashes = k.ints[:0], k.encoded[:0], k.hashes[:0]
 	switch {
 	case len(columns) > 1:
 		k.loadComposite(columns, rows)
@@ -57,6 +58,10 @@ func (k *keyRows) load(h *hasher, columns []*feature.Column, rows []int32) {
 			k.encoded = append(k.encoded, columns[0].BytesAt(int(row)))
 		}
 	}
+	if h == nil {
+		return
+	}
+	k.hashes = slices.Grow(k.hashes, len(rows))
 	for _, v := range k.ints {
 		k.hashes = append(k.hashes, h.int(v))
 	}
@@ -91,6 +96,9 @@ type interner struct {
 	intBuckets []intBucket
 	buckets    []bucket
 	count      int
+	// direct has the number of each integer from base on, plus 1, once settle has found that they lie close together; 0 is no key.
+	direct []int32
+	base   int64
 	// The keys by number: integers, or bytes with the end of each.
 	ints []int64
 	data []byte
@@ -138,14 +146,50 @@ func (t *interner) key(number int32) []byte {
 // load what many rows need, each independent of the others, let the processor wait for all of them at once.
 const lookAhead = 256
 
+// directPlaces is the most places of a direct table a key, about what a hash table takes.
+const directPlaces = 6
+
+// settle is called after the last key: integers that lie close together, as most ids do, are looked up by their value and no longer by a hash.
+func (t *interner) settle() {
+	if !t.isInt || t.count == 0 {
+		return
+	}
+	least, most := slices.Min(t.ints), slices.Max(t.ints)
+	span := uint64(most) - uint64(least)
+	if span >= uint64(max(leastBuckets, directPlaces*t.count)) {
+		return
+	}
+	t.base, t.direct, t.intBuckets = least, make([]int32, span+1), nil
+	for number, key := range t.ints {
+		t.direct[key-least] = int32(number) + 1
+	}
+}
+
 // find sets numbers[i] to the number of key i, or absent.
 func (t *interner) find(k *keyRows, numbers []int32) {
+	if t.direct != nil {
+		t.findDirect(k.ints, numbers)
+		return
+	}
 	for from := 0; from < len(k.hashes); from += lookAhead {
 		to := min(from+lookAhead, len(k.hashes))
 		if t.isInt {
 			t.findInts(k.hashes[from:to], k.ints[from:to], numbers[from:to])
 		} else {
 			t.findBytes(k.hashes[from:to], k.encoded[from:to], numbers[from:to])
+		}
+	}
+}
+
+// findDirect is find where the numbers stand at the keys' own places.
+func (t *interner) findDirect(keys []int64, numbers []int32) {
+	direct, base := t.direct, uint64(t.base)
+	for i, key := range keys {
+		at := uint64(key) - base
+		if at < uint64(len(direct)) {
+			numbers[i] = direct[at] - 1
+		} else {
+			numbers[i] = absent
 		}
 	}
 }

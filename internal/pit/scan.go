@@ -61,7 +61,7 @@ func (v *viewScan) visit(s *scratch, first int64, batch feature.KeyBatch) error 
 	if len(s.rows) == 0 {
 		return nil
 	}
-	s.loadKeys(&v.index.hasher, batch)
+	s.loadKeys(v.index.lookUp, batch)
 	v.index.groups.find(&s.keys, s.numbers)
 	v.offer(s, first, batch)
 	return nil
@@ -117,12 +117,12 @@ func (v *viewScan) locate(rows, groups []int32, batch feature.KeyBatch, slots []
 		}
 		s := &spans[i]
 		slot, at := s.start, s.first
-		switch {
-		case int64(s.last) < known:
-			slots[i] = absent
-			continue
-		case int64(at) < known:
+		if int64(at) < known {
 			slot = x.firstAtOrAfter(slot+1, s.end, known)
+			if slot == s.end {
+				slots[i] = absent
+				continue
+			}
 			at = x.times[slot]
 		}
 		if v.ttl.Expired(feature.EventTime(event), at) {
@@ -130,17 +130,36 @@ func (v *viewScan) locate(rows, groups []int32, batch feature.KeyBatch, slots []
 		}
 		slots[i] = slot
 	}
+	if v.locks != nil {
+		v.dropOlder(rows, batch, slots)
+	}
+}
+
+// dropOlder drops the rows that are older than what their slot has already: without its lock, since what a slot has only grows newer. It also has the
+// processor load many slots at a time, which locks would not let it.
+func (v *viewScan) dropOlder(rows []int32, batch feature.KeyBatch, slots []int32) {
+	for i, row := range rows {
+		if slot := slots[i]; slot != absent && batch.EventTimes.Int64s[row] < atomic.LoadInt64((*int64)(&v.best[slot].event)) {
+			slots[i] = absent
+		}
+	}
 }
 
 func (v *viewScan) update(slot int32, c candidate) {
-	if v.locks != nil {
-		lock := &v.locks[slot%lockStripes]
-		lock.Lock()
-		defer lock.Unlock()
+	best := &v.best[slot]
+	if v.locks == nil {
+		if best.before(&c) {
+			*best = c
+		}
+		return
 	}
-	if v.best[slot].before(&c) {
-		v.best[slot] = c
+	lock := &v.locks[slot%lockStripes]
+	lock.Lock()
+	if best.before(&c) {
+		atomic.StoreInt64((*int64)(&best.event), int64(c.event)) // read by dropOlder
+		best.created, best.position = c.created, c.position
 	}
+	lock.Unlock()
 }
 
 // resolve turns best, in place, into the row that each slot gets: noCandidate where there is none within the ttl.
