@@ -123,10 +123,11 @@ func (e *EntityRows) eachKept(record arrow.RecordBatch, times *feature.Column, y
 	switch {
 	case kept == 0:
 		return nil
-	case len(runs) == 1:
-		return yield(runs[0])
+	case kept == record.NumRows():
+		return yield(record)
 	}
-	one, err := concatenate(e.spool.schema, runs)
+	// A copy, also of a single run: a slice would keep the rows alive that are left out.
+	one, err := copied(e.spool.schema, runs)
 	if err != nil {
 		return err
 	}

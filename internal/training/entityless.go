@@ -73,9 +73,8 @@ func newEventFinder(e *EntityRows) (*eventFinder, error) {
 		rowBytes += 32
 	}
 	for v, view := range selection.Views {
-		if len(view.Keys) != len(selection.KeyNames) {
-			return nil, fault.InvalidField("header.entityless", "feature views %q and %q have other entity keys; ask for views of the same entity, or give entity rows that say which belong together",
-				selection.Views[0].View.Name, view.View.Name)
+		if err := checkHasAllKeys(selection, view); err != nil {
+			return nil, err
 		}
 		f.views = append(f.views, pit.ViewJoin{View: view.View, Keys: view.Keys, TTL: e.spec.TTL(v), Source: e.spec.Sources[v]})
 	}
@@ -84,6 +83,19 @@ func newEventFinder(e *EntityRows) (*eventFinder, error) {
 	f.schema = arrow.NewSchema(fields, nil)
 	f.most = int(max(1<<16, e.budget.spoolBytes()/rowBytes))
 	return f, nil
+}
+
+// checkHasAllKeys refuses a view that lacks a key of another: nobody says which of their entities belong together.
+func checkHasAllKeys(selection *feature.Selection, view feature.SelectedView) error {
+	for k, key := range selection.KeyNames {
+		if slices.Contains(view.Keys, k) {
+			continue
+		}
+		other := slices.IndexFunc(selection.Views, func(v feature.SelectedView) bool { return slices.Contains(v.Keys, k) })
+		return fault.InvalidField("header.entityless", "feature view %q does not have the entity key %q of feature view %q; ask for views of the same entity, or give entity rows that say which belong together",
+			view.View.Name, key.Name, selection.Views[other].View.Name)
+	}
+	return nil
 }
 
 // window finds the events of a range of times and appends them.
@@ -177,13 +189,13 @@ func boolNumber(b bool) int {
 // histogramSlots is how finely the events of a range are counted.
 const histogramSlots = 1 << 16
 
-// windows divides a range of times so that each part has about as many events as there is room for.
+// windows divides a range of times so that each part has about as many events as there is room for, or is one microsecond. Parts without events are left out.
 func (f *eventFinder) windows(ctx context.Context, within feature.TimeRange) ([]feature.TimeRange, error) {
-	width := uint64(within.Max-within.Min)/histogramSlots + 1
+	width := (uint64(within.Max)-uint64(within.Min))/histogramSlots + 1
 	counts := make([]int, histogramSlots)
 	err := pit.Events(ctx, f.views, within, func(_ []*feature.Column, at *feature.Column, rows []int32) error {
 		for _, row := range rows {
-			counts[uint64(at.Int64s[row]-int64(within.Min))/width]++
+			counts[(uint64(at.Int64s[row])-uint64(within.Min))/width]++
 		}
 		return nil
 	})
@@ -191,17 +203,36 @@ func (f *eventFinder) windows(ctx context.Context, within feature.TimeRange) ([]
 		return nil, err
 	}
 	var out []feature.TimeRange
-	start, held := within.Min, 0
+	// held is the number of events in the open part, the last that may still grow.
+	held, open := 0, false
 	for slot, count := range counts {
-		at := within.Min + feature.EventTime(uint64(slot)*width)
-		if at > within.Max || at < within.Min {
-			break
+		if count == 0 {
+			continue
 		}
-		if held > 0 && held+count > f.most {
-			out = append(out, feature.TimeRange{Min: start, Max: at - 1})
-			start, held = at, 0
+		at := slotRange(within, slot, width)
+		if open = open && held+count <= f.most; open {
+			out[len(out)-1].Max = at.Max
+			held += count
+			continue
 		}
-		held += count
+		if open = count <= f.most || width == 1; open {
+			out, held = append(out, at), count
+			continue
+		}
+		// The slot is wide and full: a range of centuries, and all events of one of its years.
+		finer, err := f.windows(ctx, at)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, finer...)
 	}
-	return append(out, feature.TimeRange{Min: start, Max: within.Max}), nil
+	return out, nil
+}
+
+// slotRange is the part of a range that one slot of a histogram counts.
+func slotRange(within feature.TimeRange, slot int, width uint64) feature.TimeRange {
+	// Differences are computed without sign: they fit where the range is half of all time or more.
+	first := uint64(slot) * width
+	last := min(first+width-1, uint64(within.Max)-uint64(within.Min))
+	return feature.TimeRange{Min: within.Min + feature.EventTime(first), Max: within.Min + feature.EventTime(last)}
 }

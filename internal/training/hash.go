@@ -3,6 +3,7 @@ package training
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/zeebo/xxh3"
@@ -22,8 +23,9 @@ type tableHash struct {
 // columnHash hashes one column: 1 for each row with a value and 0 for each without; the values, zero where there is none; and the lengths
 // of values of variable length.
 type columnHash struct {
-	typeName                string
-	asText                  bool
+	typeName string
+	// encoded says that the type is none of Twofold's, so that appendValue's form of each value is hashed.
+	encoded                 bool
 	status, values, lengths xxh3.Hasher128
 	scratch                 []byte
 }
@@ -32,25 +34,27 @@ func newTableHash(schema *arrow.Schema) *tableHash {
 	h := &tableHash{}
 	for _, field := range schema.Fields() {
 		c := columnHash{}
-		if t, err := arrowwire.TypeOf(field.Type); err == nil {
+		plain := plainType(field.Type)
+		if t, err := arrowwire.TypeOf(plain); err == nil && plain.ID() != arrow.UINT64 {
 			c.typeName = t.String()
 		} else {
-			c.typeName, c.asText = field.Type.String(), true // a type that Twofold has no name for: Arrow's own text of each value
+			c.typeName, c.encoded = plain.String(), true
 		}
 		h.names, h.columns = append(h.names, field.Name), append(h.columns, c)
 	}
 	return h
 }
 
-// add hashes the next rows.
+// add hashes the next rows: all columns or, after an error, which names the column, none.
 func (h *tableHash) add(arrays []arrow.Array) error {
+	columns := make([]*feature.Column, len(arrays))
 	for i, a := range arrays {
-		c, err := h.columns[i].column(a)
-		if err != nil {
-			return err
+		var err error
+		if columns[i], err = h.columns[i].column(a); err != nil {
+			return fmt.Errorf("column %q: %w", h.names[i], err)
 		}
-		h.columns[i].add(c)
 	}
+	h.addColumns(0, columns)
 	if len(arrays) > 0 {
 		h.rows += uint64(arrays[0].Len())
 	}
@@ -66,18 +70,10 @@ func (h *tableHash) addColumns(first int, columns []*feature.Column) {
 
 // column converts an array.
 func (h *columnHash) column(a arrow.Array) (*feature.Column, error) {
-	if !h.asText {
-		return arrowwire.FromArray(a)
+	if h.encoded {
+		return encodedColumn(a)
 	}
-	c := feature.NewColumn(feature.String, a.Len())
-	for i := range a.Len() {
-		if a.IsNull(i) {
-			c.AppendMissing(feature.Null)
-		} else {
-			c.AppendString(a.ValueStr(i))
-		}
-	}
-	return c, nil
+	return arrowwire.FromArray(a)
 }
 
 func (h *columnHash) add(c *feature.Column) {
@@ -90,10 +86,16 @@ func (h *columnHash) add(c *feature.Column) {
 		h.scratch = append(h.scratch, present)
 	}
 	write(&h.status, h.scratch)
+	if c.Offsets != nil {
+		h.addLengths(c)
+	}
+	if c.Elem != nil {
+		c = c.Elem
+	}
 	h.addValues(c)
 }
 
-// addValues hashes values without their statuses.
+// addValues hashes values, or elements of lists, without statuses and lengths.
 func (h *columnHash) addValues(c *feature.Column) {
 	switch c.Type {
 	case feature.Bool:
@@ -114,22 +116,30 @@ func (h *columnHash) addValues(c *feature.Column) {
 		write(&h.values, arrow.Float32Traits.CastToBytes(c.Floats))
 	case feature.Double:
 		write(&h.values, arrow.Float64Traits.CastToBytes(c.Doubles))
-	case feature.String, feature.Bytes:
-		h.addLengths(c)
-		write(&h.values, c.Data)
 	default:
-		h.addLengths(c)
-		h.addValues(c.Elem)
+		write(&h.values, c.Data)
 	}
 }
 
-// addLengths hashes the length of each row's value.
+// addLengths hashes the length of each row's value, in bytes or in elements; after that of a list of strings or bytes those of its elements. Row by
+// row, because how many rows come at once must make no difference.
 func (h *columnHash) addLengths(c *feature.Column) {
 	h.scratch = h.scratch[:0]
 	for i := range c.Len() {
-		h.scratch = binary.LittleEndian.AppendUint64(h.scratch, uint64(c.Offsets[i+1]-c.Offsets[i]))
+		h.scratch = appendLength(h.scratch, c.Offsets[i+1]-c.Offsets[i])
+		if c.Elem == nil || c.Elem.Offsets == nil {
+			continue
+		}
+		for k := c.Offsets[i]; k < c.Offsets[i+1]; k++ {
+			h.scratch = appendLength(h.scratch, c.Elem.Offsets[k+1]-c.Elem.Offsets[k])
+		}
 	}
 	write(&h.lengths, h.scratch)
+}
+
+// appendLength appends a length as 8 bytes.
+func appendLength(dst []byte, length int) []byte {
+	return binary.LittleEndian.AppendUint64(dst, uint64(length))
 }
 
 // write hashes bytes. A hash takes any.
@@ -138,10 +148,7 @@ func write(h *xxh3.Hasher128, b []byte) { _, _ = h.Write(b) }
 // sum returns the hash of all rows so far: 32 hexadecimal digits.
 func (h *tableHash) sum() string {
 	var all []byte
-	text := func(s string) {
-		all = binary.LittleEndian.AppendUint64(all, uint64(len(s)))
-		all = append(all, s...)
-	}
+	text := func(s string) { all = append(appendLength(all, len(s)), s...) }
 	all = binary.LittleEndian.AppendUint64(all, h.rows)
 	for i := range h.columns {
 		c := &h.columns[i]

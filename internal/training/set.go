@@ -27,14 +27,18 @@ type Set struct {
 	columns  []Column
 	hash     *tableHash
 	stats    []pit.Stats
-	// batchRows is how many rows a batch has: Spec.BatchRows, halved until the first batch fitted Spec.BatchBytes.
-	batchRows int64
+	// Rows are sent in blocks of blockRows, Spec.BatchRows, each cut into batches of batchRows: halved until the first batch fitted Spec.BatchBytes. So
+	// batches are the same however many parts there are.
+	blockRows, batchRows int64
 }
 
 // NewSet returns the set of these rows, which are finished.
 func NewSet(rows *EntityRows, progress *Progress) *Set {
 	spec := rows.spec
-	s := &Set{spec: spec, rows: rows, progress: progress, columns: spec.Columns(), stats: make([]pit.Stats, len(spec.Selection.Views)), batchRows: int64(max(1, spec.BatchRows))}
+	s := &Set{spec: spec, rows: rows, progress: progress, columns: spec.Columns(), stats: make([]pit.Stats, len(spec.Selection.Views))}
+	s.blockRows = int64(max(1, spec.BatchRows))
+	s.batchRows = s.blockRows
+	progress.entityRows.Store(rows.Len())
 	fields := append([]arrow.Field(nil), rows.Schema().Fields()...)
 	for _, c := range s.columns {
 		fields = append(fields, arrowwire.Field(c.Name, c.Type))
@@ -96,12 +100,16 @@ func Run[E any](ctx context.Context, s *Set, encode func(*Batch) (E, error), emi
 	defer granted.release()
 	partRows := s.partRows(granted.bytes)
 	total := s.rows.Len()
-	for from, part := int64(0), 1; from < total || part == 1; part++ {
-		to := min(from+partRows, total)
+	for from, part := int64(0), 1; from < total || part == 1; {
+		to := s.partEnd(from, partRows)
 		left := (total - to + partRows - 1) / partRows
 		joined, err := s.join(ctx, from, to, s.progress.nextPart(part, part+int(left)), granted.bytes)
-		if errors.Is(err, pit.ErrTooLarge) && to-from > 1 {
-			partRows = max(1, s.aligned((to-from)/2))
+		if errors.Is(err, pit.ErrTooLarge) {
+			if to-from == 1 {
+				return fault.New(fault.Exhausted, "entity row %d (counted from 0) cannot be joined in the %d bytes that one training set may take: %w; "+
+					"give the server more memory, or ask for fewer features at once", from, granted.bytes, err)
+			}
+			partRows = (to - from) / 2
 			continue
 		}
 		if err != nil {
@@ -113,6 +121,7 @@ func Run[E any](ctx context.Context, s *Set, encode func(*Batch) (E, error), emi
 		}
 		s.count(joined)
 		from = to
+		part++
 	}
 	return nil
 }
@@ -129,19 +138,37 @@ func (s *Set) bytesPerRow() int64 { return pit.BytesPerRow(s.views) + s.rows.byt
 
 // partRows is how many entity rows are joined at once in so much memory.
 func (s *Set) partRows(bytes int64) int64 {
-	rows := max(1, (bytes-s.fixedBytes())/s.bytesPerRow())
-	if rows >= s.rows.Len() {
-		return max(1, s.rows.Len())
-	}
-	return s.aligned(rows)
+	// Half at least: on a machine of many processors and little memory, too little for each is better than a scan for every few rows.
+	room := max(bytes-s.fixedBytes(), bytes/2)
+	return max(1, min(room/s.bytesPerRow(), s.rows.Len()))
 }
 
-// aligned rounds a number of rows down to whole batches, so that batches are the same however many parts there are.
-func (s *Set) aligned(rows int64) int64 {
-	if whole := rows - rows%s.batchRows; whole > 0 {
-		return whole
+// partEnd is the end of the part that begins at from and has up to so many rows: whole blocks where it has room for one, else whole batches, which
+// are made smaller where it has no room for one.
+func (s *Set) partEnd(from, rows int64) int64 {
+	end := min(from+rows, s.rows.Len())
+	if end == s.rows.Len() {
+		return end
 	}
-	return max(1, rows)
+	if blocks := end - end%s.blockRows; blocks > from {
+		return blocks
+	}
+	s.shrink(end - from)
+	block := from - from%s.blockRows
+	return end - (end-block)%s.batchRows
+}
+
+// batchEnd is the end of the batch that begins at from.
+func (s *Set) batchEnd(from int64) int64 {
+	block := from - from%s.blockRows
+	return min(from+s.batchRows-(from-block)%s.batchRows, block+s.blockRows, s.rows.Len())
+}
+
+// shrink halves batches until they have at most so many rows.
+func (s *Set) shrink(rows int64) {
+	for s.batchRows > max(1, rows) {
+		s.batchRows = (s.batchRows + 1) / 2
+	}
 }
 
 func (s *Set) join(ctx context.Context, from, to int64, progress *pit.Progress, bytes int64) (*pit.Joined, error) {
@@ -202,22 +229,16 @@ func send[E any](ctx context.Context, s *Set, from, to int64, joined *pit.Joined
 		}
 		return nil
 	}
-	if from < to {
-		// The first batch of all shows how many rows fit in one.
-		next := min(from+s.batchRows, to)
-		m := produce(ctx, from, next)
-		s.fit(m.batches)
-		if err := consume(m); err != nil {
-			return err
-		}
-		from = next
+	if from == 0 {
+		s.fit(joined)
 	}
 	return inOrder(ctx, func(yield func(func(context.Context) made[E]) bool) {
-		for ; from < to; from += s.batchRows {
-			start, end := from, min(from+s.batchRows, to)
+		for from < to {
+			start, end := from, min(s.batchEnd(from), to)
 			if !yield(func(ctx context.Context) made[E] { return produce(ctx, start, end) }) {
 				return
 			}
+			from = end
 		}
 	}, consume)
 }
@@ -228,15 +249,36 @@ func (m *made[E]) release() {
 	}
 }
 
-// fit halves the size of batches where the first had to be cut.
-func (s *Set) fit(first []*Batch) {
-	if len(first) > 1 {
-		s.batchRows = max(1, s.batchRows/2)
-		for s.batchRows > int64(first[0].Rows) {
-			s.batchRows /= 2
+// fit halves the size of batches until the first has at most Spec.BatchBytes. joined is the first part.
+func (s *Set) fit(joined *pit.Joined) {
+	fits := func(rows int64) bool {
+		// What a row takes at least tells much without making a batch, which with thousands of features may be large.
+		if rows*s.leastRowBytes() > int64(s.spec.BatchBytes) {
+			return false
 		}
-		s.batchRows = max(1, s.batchRows)
+		bytes := s.rows.bytesPerRow() * rows
+		for _, c := range s.added(joined, 0, int(rows)) {
+			bytes += int64(c.SizeBytes())
+		}
+		return bytes <= int64(s.spec.BatchBytes)
 	}
+	for rows := min(s.batchRows, int64(joined.Rows())); s.spec.BatchBytes > 0 && rows > 1 && !fits(rows); rows = min(rows, s.batchRows) {
+		s.batchRows = (s.batchRows + 1) / 2
+	}
+}
+
+// leastRowBytes is what one row of a batch takes where every string and list is empty.
+func (s *Set) leastRowBytes() int64 {
+	bytes := s.rows.bytesPerRow()
+	for _, c := range s.columns {
+		bytes++ // its status
+		if width := c.Type.Width(); width > 0 {
+			bytes += int64(width)
+		} else {
+			bytes += 8
+		}
+	}
+	return bytes
 }
 
 // inOrder runs tasks, some at once, and gives their results to consume in the order of the tasks, on the calling goroutine.

@@ -87,7 +87,7 @@ func (s *spool) seal() error {
 		return nil
 	}
 	if len(s.pending) > mergeRecords {
-		merged, err := concatenate(s.schema, s.pending)
+		merged, err := copied(s.schema, s.pending)
 		if err != nil {
 			return err
 		}
@@ -247,6 +247,11 @@ func joined(t arrow.DataType, parts []arrow.Array) (arrow.Array, error) {
 		parts[0].Retain()
 		return parts[0], nil
 	}
+	return concatenate(t, parts)
+}
+
+// concatenate copies neighbouring arrays into one.
+func concatenate(t arrow.DataType, parts []arrow.Array) (arrow.Array, error) {
 	a, err := array.Concatenate(parts, memory.DefaultAllocator)
 	if err != nil {
 		return nil, fmt.Errorf("join arrays of %v: %w", t, err)
@@ -254,7 +259,8 @@ func joined(t arrow.DataType, parts []arrow.Array) (arrow.Array, error) {
 	return a, nil
 }
 
-func concatenate(schema *arrow.Schema, records []arrow.RecordBatch) (arrow.RecordBatch, error) {
+// copied copies neighbouring records into one.
+func copied(schema *arrow.Schema, records []arrow.RecordBatch) (arrow.RecordBatch, error) {
 	rows := int64(0)
 	for _, r := range records {
 		rows += r.NumRows()
@@ -266,7 +272,7 @@ func concatenate(schema *arrow.Schema, records []arrow.RecordBatch) (arrow.Recor
 		for k, r := range records {
 			parts[k] = r.Column(i)
 		}
-		a, err := joined(schema.Field(i).Type, parts)
+		a, err := concatenate(schema.Field(i).Type, parts)
 		if err != nil {
 			return nil, err
 		}
