@@ -80,10 +80,11 @@ func (c *historicalCall) pin() error {
 
 // checkEntityHash refuses a repetition with other entity rows, before anything is joined.
 func (c *historicalCall) checkEntityHash() error {
-	want := c.header.GetRepeatOf().GetEntityRows().GetContentHash()
+	earlier := c.header.GetRepeatOf().GetEntityRows()
+	want := earlier.GetContentHash()
 	if got := c.rows.Hash(); want != "" && got != want {
-		return fault.New(fault.Precondition, "repeat_of: the entity rows are not those of the manifest (content hash %s, in the manifest %s; %d rows, in the manifest %d); "+
-			"give the same rows", got, want, c.rows.Len(), c.header.GetRepeatOf().GetEntityRows().GetRowCount())
+		return fault.New(fault.Precondition, "repeat_of: the entity rows are not those of the manifest (content hash %s, in the manifest %s; %d rows, in the manifest %d)%s; "+
+			"give the same rows, with the same column types", got, want, c.rows.Len(), earlier.GetRowCount(), changedFiles(earlier.GetFiles(), sourceFiles(c.entityFiles)))
 	}
 	return nil
 }
