@@ -2,14 +2,8 @@ package offline
 
 import (
 	"context"
-	"encoding/binary"
-	"math/rand/v2"
-	"os"
-	"runtime"
 	"strconv"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/parquet"
@@ -164,29 +158,6 @@ func gatherRows(ctx context.Context, s *source, group int, b binding, rows []int
 	return g.gather(0, rows, feature.NewColumn(b.t, 0))
 }
 
-// checkMutant reads a damaged file: it may read by chance, or fail with a kind that says so.
-func checkMutant(t testing.TB, what string, data []byte) (failed bool) {
-	t.Helper()
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	start := time.Now()
-	err := readEverything(t.Context(), data)
-	runtime.ReadMemStats(&after)
-	if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 400<<20 {
-		t.Fatalf("%s: reading %d bytes allocated %d MiB (%v)", what, len(data), allocated>>20, err)
-	}
-	if kind := fault.KindOf(err); err != nil && kind != fault.Corrupt && kind != fault.Precondition {
-		t.Fatalf("%s: an error of kind %v: %v", what, kind, err)
-	}
-	if err != nil && !strings.Contains(err.Error(), "mutant") {
-		t.Fatalf("%s: the error does not name the file: %v", what, err)
-	}
-	if took := time.Since(start); took > 5*time.Second {
-		t.Logf("%s: took %v (%v)", what, took, err)
-	}
-	return err != nil
-}
-
 func TestTruncatedFiles(t *testing.T) {
 	for i, data := range victims(t) {
 		require.NoError(t, readEverything(t.Context(), data), "file %d", i)
@@ -217,54 +188,6 @@ func TestNotParquet(t *testing.T) {
 	require.ErrorContains(t, err, "encrypted")
 }
 
-// TestMutants damages files at random places. TWOFOLD_MUTANT_SEED repeats a run.
-func TestMutants(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("TWOFOLD_MUTANT_SEED"); text != "" {
-		var err error
-		seed, err = strconv.ParseUint(text, 10, 64)
-		require.NoError(t, err)
-	}
-	t.Logf("TWOFOLD_MUTANT_SEED=%d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
-	files := victims(t)
-	failures := 0
-	const mutants = 2500
-	for i := range mutants {
-		data := mutate(random, files[i%len(files)])
-		if checkMutant(t, "mutant "+strconv.Itoa(i)+" of seed "+strconv.FormatUint(seed, 10), data) {
-			failures++
-		}
-	}
-	t.Logf("%d of %d mutants gave an error", failures, mutants)
-	require.Greater(t, failures, mutants/4)
-}
-
-// mutate changes some bytes of a file; half of the time in its metadata.
-func mutate(random *rand.Rand, file []byte) []byte {
-	data := append([]byte(nil), file...)
-	from := 0
-	if random.IntN(2) == 0 {
-		from = len(data) - 8 - int(binary.LittleEndian.Uint32(data[len(data)-8:]))
-	}
-	for range 1 + random.IntN(4) {
-		at := from + random.IntN(len(data)-from)
-		switch random.IntN(4) {
-		case 0:
-			data[at] ^= 1 << random.IntN(8)
-		case 1:
-			data[at] = byte(random.Uint32())
-		case 2: // a large varint
-			for k := at; k < min(at+4, len(data)); k++ {
-				data[k] = 0xff
-			}
-		case 3: // a piece from elsewhere
-			copy(data[at:min(at+8, len(data))], file[random.IntN(len(file)):])
-		}
-	}
-	return data
-}
-
 // TestDamagedColumnIsNamed damages one page and reads all columns.
 func TestDamagedColumnIsNamed(t *testing.T) {
 	p := filePlace(t)
@@ -279,14 +202,6 @@ func TestDamagedColumnIsNamed(t *testing.T) {
 	_, err = readTable(t.Context(), table, feature.AllTime())
 	require.Equal(t, fault.Corrupt, fault.KindOf(err))
 	require.ErrorContains(t, err, p.url+`/t.parquet, row group 1, column "x": `)
-}
-
-func FuzzReadParquet(f *testing.F) {
-	for _, data := range victims(f) {
-		f.Add(data)
-	}
-	f.Add([]byte("PAR1\x15\x04\x19\x4cPAR1"))
-	f.Fuzz(func(t *testing.T, data []byte) { checkMutant(t, "fuzzed", data) })
 }
 
 func FuzzPageHeader(f *testing.F) {

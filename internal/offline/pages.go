@@ -178,6 +178,9 @@ func (p *pageReader) next(from int64) (*dataPage, error) {
 		if err := header.check(p.chunk, end-bodyAt, p.chunk.values-p.valuesRead); err != nil {
 			return nil, err
 		}
+		if expected >= 0 && header.kind != pageData && header.kind != pageDataV2 { // passing it over would lead back to it
+			return nil, errors.New("the page index says that a data page is where another one is")
+		}
 		p.pos = bodyAt + int64(header.compressed)
 		switch header.kind {
 		case pageDictionary:
