@@ -47,7 +47,7 @@ func (e *EntityRows) Start(schema *arrow.Schema) error {
 	if err := e.spec.checkNames(fieldNames(schema)); err != nil {
 		return err
 	}
-	e.spool = newSpool(schema, e.budget.spoolBytes(), e.limits.TempDir)
+	e.spool = newSpool(wideSchema(schema), e.budget.spoolBytes(), e.limits.TempDir)
 	e.hash = newTableHash(schema)
 	return nil
 }
@@ -55,7 +55,7 @@ func (e *EntityRows) Start(schema *arrow.Schema) error {
 // Started reports whether Start was called.
 func (e *EntityRows) Started() bool { return e.spool != nil }
 
-// Schema is the columns of the rows.
+// Schema is the columns of the rows, as they are kept and handed on: those of Start, but dictionaries with indices of 32 bits at least.
 func (e *EntityRows) Schema() *arrow.Schema { return e.spool.schema }
 
 // Len is the number of rows that are joined.
@@ -92,7 +92,9 @@ func (e *EntityRows) Append(record arrow.RecordBatch) error {
 		if err := e.hash.add(kept.Columns()); err != nil {
 			return fault.InvalidField("entity_rows", "%w", err)
 		}
-		return e.spool.append(kept)
+		wide := wideRecord(e.spool.schema, kept)
+		defer wide.Release()
+		return e.spool.append(wide)
 	})
 }
 
@@ -127,7 +129,7 @@ func (e *EntityRows) eachKept(record arrow.RecordBatch, times *feature.Column, y
 		return yield(record)
 	}
 	// A copy, also of a single run: a slice would keep the rows alive that are left out.
-	one, err := copied(e.spool.schema, runs)
+	one, err := copied(record.Schema(), runs)
 	if err != nil {
 		return err
 	}

@@ -37,11 +37,12 @@ func (c *trainCase) oracle(t testing.TB) answer {
 	out := answer{unmatched: make([]int64, len(c.spec.Selection.Views))}
 	whole := c.record(t, 0, len(c.times))
 	columns := c.spec.Columns()
-	added, entities := make([]plainColumn, len(columns)), make([]plainColumn, len(c.entities))
+	added, entities, types := make([]plainColumn, len(columns)), make([]plainColumn, len(c.entities)), make([]arrow.DataType, len(c.entities))
 	for i, column := range columns {
 		added[i] = plainColumn{column.Name, column.Type.String(), []any{}, zeroOf(column.Type.String())}
 	}
 	for i, column := range c.entities {
+		types[i] = wideType(column.dt)
 		entities[i] = plainColumn{column.name, column.hashName, []any{}, zeroOf(column.hashName)}
 	}
 	for _, row := range c.kept() {
@@ -55,7 +56,7 @@ func (c *trainCase) oracle(t testing.TB) answer {
 			entities[i].cells = append(entities[i].cells, column.cells[row])
 		}
 		out.added = append(out.added, strings.Join(texts, " | "))
-		out.entities = append(out.entities, entityText(whole.Columns(), row))
+		out.entities = append(out.entities, entityText(types, whole.Columns(), row))
 	}
 	out.rowsHash = contentHash(entities)
 	out.hash = contentHash(append(entities, added...))
@@ -139,10 +140,10 @@ func sameKeys(a, b []any) bool {
 }
 
 // entityText is a row of the entity columns in Arrow's own words.
-func entityText(columns []arrow.Array, row int) string {
+func entityText(types []arrow.DataType, columns []arrow.Array, row int) string {
 	texts := make([]string, len(columns))
 	for i, column := range columns {
-		texts[i] = fmt.Sprintf("%v %s", column.DataType(), column.ValueStr(row))
+		texts[i] = fmt.Sprintf("%v %s", types[i], column.ValueStr(row))
 	}
 	return strings.Join(texts, " | ")
 }
@@ -210,8 +211,12 @@ func collect(t testing.TB, set *Set) (out answer) {
 			return e, err
 		}
 		defer record.Release()
+		types := make([]arrow.DataType, len(b.Entities))
+		for i, a := range b.Entities {
+			types[i] = a.DataType()
+		}
 		for row := range b.Rows {
-			e.entities = append(e.entities, entityText(record.Columns()[:len(b.Entities)], row))
+			e.entities = append(e.entities, entityText(types, b.Entities, row))
 			var cells []string
 			for _, c := range b.Added {
 				cells = append(cells, text(cellAt(c, row)))

@@ -22,6 +22,7 @@ const (
 type Progress struct {
 	phase       atomic.Int32
 	entityRows  atomic.Int64
+	memory      atomic.Int64
 	done        atomic.Int64
 	part, parts atomic.Int32
 	join        atomic.Pointer[pit.Progress]
@@ -32,6 +33,8 @@ type At struct {
 	Phase Phase
 	// EntityRows have come; of them Done are joined and handed on.
 	EntityRows, Done int64
+	// MemoryBytes is the memory that the join was given, 0 while it has none.
+	MemoryBytes int64
 	// Of FeatureRows in this part, Scanned were looked at; Matched were found newest for an entity row.
 	FeatureRows, Scanned, Matched int64
 	// FragmentsLeft are row groups whose values are still to be read in this part.
@@ -43,7 +46,7 @@ type At struct {
 // At returns the present moment.
 func (p *Progress) At() At {
 	at := At{
-		Phase: Phase(p.phase.Load()), EntityRows: p.entityRows.Load(), Done: p.done.Load(), Part: int(p.part.Load()), Parts: int(p.parts.Load()),
+		Phase: Phase(p.phase.Load()), EntityRows: p.entityRows.Load(), MemoryBytes: p.memory.Load(), Done: p.done.Load(), Part: int(p.part.Load()), Parts: int(p.parts.Load()),
 	}
 	if at.Phase == 0 {
 		at.Phase = Reading
@@ -56,6 +59,9 @@ func (p *Progress) At() At {
 	}
 	return at
 }
+
+// Came says how many entity rows have come.
+func (p *Progress) Came(rows int64) { p.entityRows.Store(rows) }
 
 func (p *Progress) enter(phase Phase) { p.phase.Store(int32(phase)) }
 

@@ -38,7 +38,7 @@ func NewSet(rows *EntityRows, progress *Progress) *Set {
 	s := &Set{spec: spec, rows: rows, progress: progress, columns: spec.Columns(), stats: make([]pit.Stats, len(spec.Selection.Views))}
 	s.blockRows = int64(max(1, spec.BatchRows))
 	s.batchRows = s.blockRows
-	progress.entityRows.Store(rows.Len())
+	progress.Came(rows.Len())
 	fields := append([]arrow.Field(nil), rows.Schema().Fields()...)
 	for _, c := range s.columns {
 		fields = append(fields, arrowwire.Field(c.Name, c.Type))
@@ -97,7 +97,11 @@ func Run[E any](ctx context.Context, s *Set, encode func(*Batch) (E, error), emi
 	if err != nil {
 		return err
 	}
-	defer granted.release()
+	s.progress.memory.Store(granted.bytes)
+	defer func() {
+		s.progress.memory.Store(0)
+		granted.release()
+	}()
 	partRows := s.partRows(granted.bytes)
 	total := s.rows.Len()
 	for from, part := int64(0), 1; from < total || part == 1; {
