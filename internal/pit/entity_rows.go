@@ -72,3 +72,23 @@ func (r *EntityRows) check(keys []*feature.Column, times *feature.Column) error 
 	}
 	return nil
 }
+
+// keyRange returns the least and the greatest value of an integer key column; the least is greater where there is none.
+func (r *EntityRows) keyRange(column int) (least, most int64) {
+	least, most = math.MaxInt64, math.MinInt64
+	see := func(v int64, status feature.Status) {
+		if status == feature.Present {
+			least, most = min(least, v), max(most, v)
+		}
+	}
+	for _, chunk := range r.chunks {
+		c := chunk[column]
+		for i, v := range c.Int64s {
+			see(v, c.Status[i])
+		}
+		for i, v := range c.Int32s {
+			see(int64(v), c.Status[i])
+		}
+	}
+	return least, most
+}

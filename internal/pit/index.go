@@ -12,9 +12,8 @@ import (
 // index arranges the entity rows by one set of key columns. Rows with the same key form a group; the distinct times of a
 // group, ascending, are its slots. All rows of one slot get the same feature row. Once built it is only read.
 type index struct {
-	hasher hasher
-	// lookUp is what keys are hashed by to be found in groups; nil where they need not be.
-	lookUp *hasher
+	// hasher is what keys are hashed by to be found in groups; nil where they need not be.
+	hasher *hasher
 	// groups numbers the groups by key.
 	groups *interner
 	// spans are the slots of each group.
@@ -40,14 +39,18 @@ func newIndex(ctx context.Context, rows *EntityRows, columns []int) (*index, err
 	for i, c := range columns {
 		keys[i] = rows.keys[c]
 	}
-	x := &index{hasher: newHasher(), groups: newInterner(isIntKey(keys)), min: math.MaxInt64, max: math.MinInt64}
+	x := &index{min: math.MaxInt64, max: math.MinInt64}
+	if isIntKey(keys) {
+		least, most := rows.keyRange(columns[0])
+		x.groups = newDirectInterner(least, most, rows.Len())
+	}
+	if x.groups == nil {
+		hasher := newHasher()
+		x.hasher, x.groups = &hasher, newInterner(isIntKey(keys))
+	}
 	groupOf, err := x.group(ctx, rows, columns)
 	if err != nil {
 		return nil, err
-	}
-	x.groups.settle()
-	if x.groups.direct == nil {
-		x.lookUp = &x.hasher
 	}
 	x.slice(rows.times, groupOf)
 	return x, ctx.Err()
@@ -77,7 +80,7 @@ func (x *index) group(ctx context.Context, rows *EntityRows, columns []int) ([]i
 					block = append(block, int32(row))
 				}
 			}
-			keys.load(&x.hasher, selected, block)
+			keys.load(x.hasher, selected, block)
 			base := len(groupOf) - (min(from+blockRows, selected[0].Len()))
 			for i, row := range block {
 				groupOf[base+int(row)] = x.groups.intern(&keys, i)

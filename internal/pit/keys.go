@@ -96,7 +96,7 @@ type interner struct {
 	intBuckets []intBucket
 	buckets    []bucket
 	count      int
-	// direct has the number of each integer from base on, plus 1, once settle has found that they lie close together; 0 is no key.
+	// direct has the number of each integer from base on, plus 1, where they lie close together, as most ids do; 0 is no key. There is no table then.
 	direct []int32
 	base   int64
 	// The keys by number: integers, or bytes with the end of each.
@@ -149,20 +149,13 @@ const lookAhead = 256
 // directPlaces is the most places of a direct table a key, about what a hash table takes.
 const directPlaces = 6
 
-// settle is called after the last key: integers that lie close together, as most ids do, are looked up by their value and no longer by a hash.
-func (t *interner) settle() {
-	if !t.isInt || t.count == 0 {
-		return
-	}
-	least, most := slices.Min(t.ints), slices.Max(t.ints)
+// newDirectInterner returns a table for integers from least to most, of about so many keys; nil where they do not lie close together.
+func newDirectInterner(least, most int64, keys int) *interner {
 	span := uint64(most) - uint64(least)
-	if span >= uint64(max(leastBuckets, directPlaces*t.count)) {
-		return
+	if least > most || span >= uint64(max(leastBuckets, directPlaces*keys)) {
+		return nil
 	}
-	t.base, t.direct, t.intBuckets = least, make([]int32, span+1), nil
-	for number, key := range t.ints {
-		t.direct[key-least] = int32(number) + 1
-	}
+	return &interner{isInt: true, base: least, direct: make([]int32, span+1)}
 }
 
 // find sets numbers[i] to the number of key i, or absent.
@@ -305,6 +298,9 @@ func (t *interner) probeBytes(hash uint32, key []byte) (number int32, at uint32)
 
 // intern returns the number of key i, a new one where the key is new.
 func (t *interner) intern(k *keyRows, i int) int32 {
+	if t.direct != nil {
+		return t.internDirect(k.ints[i])
+	}
 	hash := uint32(k.hashes[i])
 	if t.isInt {
 		return t.internInt(hash, k.ints[i])
@@ -321,6 +317,16 @@ func (t *interner) intern(k *keyRows, i int) int32 {
 		t.buckets = grown(t.buckets, func(b *bucket) bucket { return *b })
 	}
 	return int32(t.count - 1)
+}
+
+// internDirect is intern for a key in the range of a direct table.
+func (t *interner) internDirect(key int64) int32 {
+	number := &t.direct[key-t.base]
+	if *number == 0 {
+		t.count++
+		*number = int32(t.count)
+	}
+	return *number - 1
 }
 
 func (t *interner) internInt(hash uint32, key int64) int32 {

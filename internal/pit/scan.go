@@ -61,7 +61,7 @@ func (v *viewScan) visit(s *scratch, first int64, batch feature.KeyBatch) error 
 	if len(s.rows) == 0 {
 		return nil
 	}
-	s.loadKeys(v.index.lookUp, batch)
+	s.loadKeys(v.index.hasher, batch)
 	v.index.groups.find(&s.keys, s.numbers)
 	v.offer(s, first, batch)
 	return nil
