@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/twofold-ml/twofold/internal/fault"
@@ -16,54 +17,88 @@ import (
 // fileDriver reads local files.
 type fileDriver struct{}
 
-// maxFolderDepth ends the walk of a folder that links to itself.
-const maxFolderDepth = 64
+// maxLinksToFolder bounds how often one folder is listed: by how many ways of symbolic links it may be reached.
+const maxLinksToFolder = 10_000
 
-func (d fileDriver) list(ctx context.Context, at location, yield func(object) error) error {
+func (fileDriver) list(ctx context.Context, at location, yield func(object) error) error {
 	folder, name := at.path, ""
 	if !strings.HasSuffix(folder, "/") {
 		i := strings.LastIndexByte(folder, '/')
 		folder, name = folder[:i+1], folder[i+1:]
 	}
-	return d.walk(ctx, at.with(folder), name, 0, yield)
+	w := folderWalk{ctx: ctx, yield: yield, visits: map[string]int{}}
+	return w.link(at.with(folder), folder, name)
 }
 
-// walk lists the folder at.path (which ends in a slash) and all below it. At the top, only names that start with prefix.
-func (d fileDriver) walk(ctx context.Context, at location, prefix string, depth int, yield func(object) error) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("list %s: %w", at, err)
-	}
-	if depth > maxFolderDepth {
-		return fault.New(fault.Precondition, "%s: folders are nested more than %d deep; does one link to itself?", at, maxFolderDepth)
-	}
-	entries, err := os.ReadDir(filepath.FromSlash(at.path))
-	if errors.Is(err, fs.ErrNotExist) || (depth == 0 && errors.Is(err, errNotFolder)) {
+// folderWalk lists a folder and all below it. It follows symbolic links, but not into a folder that it is in already.
+type folderWalk struct {
+	ctx   context.Context
+	yield func(object) error
+	// inside are the folders that are being listed, each in the one before, without symbolic links; visits counts them all.
+	inside []string
+	visits map[string]int
+}
+
+// link is folder for a path that may have symbolic links in it.
+func (w *folderWalk) link(at location, path, prefix string) error {
+	resolved, err := filepath.EvalSymlinks(filepath.FromSlash(path))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotFolder) {
 		return nil
 	}
 	if err != nil {
 		return fileFault(at, err)
 	}
+	return w.folder(at, resolved, prefix)
+}
+
+// folder lists a folder, whose path without symbolic links is resolved: only names that start with prefix. The path at ends in a slash.
+func (w *folderWalk) folder(at location, resolved, prefix string) error {
+	if err := w.ctx.Err(); err != nil {
+		return fmt.Errorf("list %s: %w", at, err)
+	}
+	if slices.Contains(w.inside, resolved) {
+		return fault.New(fault.Precondition, "%s leads back to %s, which it is in; remove the symbolic link", at, resolved)
+	}
+	if w.visits[resolved]++; w.visits[resolved] > maxLinksToFolder {
+		return fault.New(fault.Precondition, "%s: more than %d ways of symbolic links lead to %s; remove some", at, maxLinksToFolder, resolved)
+	}
+	entries, err := os.ReadDir(resolved)
+	if errors.Is(err, fs.ErrNotExist) || (len(w.inside) == 0 && errors.Is(err, errNotFolder)) {
+		return nil
+	}
+	if err != nil {
+		return fileFault(at, err)
+	}
+	w.inside = append(w.inside, resolved)
 	for _, entry := range entries {
 		if !strings.HasPrefix(entry.Name(), prefix) {
 			continue
 		}
-		child := at.with(at.path + entry.Name())
-		info, err := os.Stat(filepath.FromSlash(child.path))
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			continue // removed meanwhile, or a link to nothing
-		case err != nil:
-			return fileFault(child, err)
-		case info.IsDir():
-			err = d.walk(ctx, child.with(child.path+"/"), "", depth+1, yield)
-		case info.Mode().IsRegular():
-			err = yield(fileObject(child, info))
-		}
-		if err != nil {
+		if err := w.entry(at.with(at.path+entry.Name()), filepath.Join(resolved, entry.Name()), entry); err != nil {
 			return err
 		}
 	}
+	w.inside = w.inside[:len(w.inside)-1]
 	return nil
+}
+
+// entry lists what is at a path, which is a file, a folder, or a link to one. Only at its end has the path resolved a link.
+func (w *folderWalk) entry(at location, resolved string, entry fs.DirEntry) error {
+	info, err := os.Stat(resolved)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // removed meanwhile, or a link to nothing
+	case err != nil:
+		return fileFault(at, err)
+	case info.Mode().IsRegular():
+		return w.yield(fileObject(at, info))
+	case !info.IsDir():
+		return nil
+	case entry.Type()&fs.ModeSymlink != 0:
+		return w.link(at.with(at.path+"/"), resolved, "")
+	default:
+		return w.folder(at.with(at.path+"/"), resolved, "")
+	}
 }
 
 func (fileDriver) stat(_ context.Context, at location) (object, error) {
@@ -128,7 +163,7 @@ func (r *fileReader) readAt(ctx context.Context, p []byte, offset int64) error {
 	}
 	n, err := r.f.ReadAt(p, offset)
 	if n == len(p) {
-		return nil
+		return r.checkVersion() // it may have been written to in its place
 	}
 	if errors.Is(err, io.EOF) {
 		return errChanged(r.o, io.ErrUnexpectedEOF) // it was cut while it was read
