@@ -36,7 +36,7 @@ the Parquet files of examples/flights, syncs them into an embedded online store,
 try: a grpcurl line, a "twofold get" and a "twofold train". It runs until it is stopped.
 
 With --exit it makes the three requests itself, compares every answer with what pandas found on the same files
-(examples/flights/expected.json), and exits 0, or 1 with the reason.`,
+(examples/flights/expected.json), repeats the training set by its manifest, and exits 0, or 1 with the reason.`,
 		Example: `  twofold demo
   twofold demo --exit`,
 		GroupID: groupServe,
@@ -195,10 +195,15 @@ func (d *demo) print() {
 
   %s train %s%s
 
+and once more from its manifest, to the byte, whatever has come since:
+
+  %s train --manifest training.parquet%s%s
+
 Ctrl-C stops.
 `, grpcurl, onlineRequest(d.expected.Online[0].Keys), d.address, onlineMethod,
 		program, strings.Join(getArgs(d.expected.Online), " "), server,
-		program, strings.Join(trainArgs(d.flights(), "training.parquet"), " "), server)
+		program, strings.Join(trainArgs(d.flights(), "training.parquet"), " "), server,
+		program, manifestSuffix, server)
 }
 
 // flights is the file of entity rows: every flight of the year.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"time"
@@ -155,7 +156,7 @@ func (d *demo) tryGet(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%d entities, every value, status and event time", len(answer.Rows)), nil
 }
 
-// tryTrain makes the training set of every flight, and compares every column.
+// tryTrain makes the training set of every flight, compares every column, and makes it again by its manifest.
 func (d *demo) tryTrain(ctx context.Context) (string, error) {
 	out := filepath.Join(d.dir, "training.parquet")
 	if _, err := d.command(ctx, append([]string{"train"}, trainArgs(d.flights(), out)...)...); err != nil {
@@ -165,7 +166,30 @@ func (d *demo) tryTrain(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d rows, %d feature columns, every value", rows, len(d.expected.Training.Columns)), nil
+	again := filepath.Join(d.dir, "again.parquet")
+	if _, err := d.command(ctx, "train", "--manifest", out+manifestSuffix, "--out", again); err != nil {
+		return "", err
+	}
+	if err := sameBytes(out, again); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d rows, %d feature columns, every value, and the same bytes again by its manifest", rows, len(d.expected.Training.Columns)), nil
+}
+
+// sameBytes compares two files, which fit in memory.
+func sameBytes(first, second string) error {
+	a, err := os.ReadFile(first)
+	if err != nil {
+		return err
+	}
+	b, err := os.ReadFile(second)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(a, b) {
+		return fmt.Errorf("%s, which repeats %s by its manifest, has other bytes", second, first)
+	}
+	return nil
 }
 
 // command runs a command of this program against the demo's server, and returns what it prints.

@@ -91,8 +91,11 @@ func (a *app) input(ctx context.Context) io.Reader {
 	return r
 }
 
-// close frees everything. The file was only read, so there is nothing to fail for.
+// close frees everything; nil has nothing. The file was only read, so there is nothing to fail for.
 func (e *entityRows) close() {
+	if e == nil {
+		return
+	}
 	_ = e.Close()
 	e.free()
 }

@@ -60,6 +60,9 @@ func (e callError) Error() string {
 		if reason, ok := dialFailure(st.Message()); ok {
 			return fmt.Sprintf("cannot reach a server at %s (%s); start one with `twofold serve`, or name another with --server", e.server, reason)
 		}
+		if reason, ok := strings.CutPrefix(st.Message(), "error reading from server: "); ok {
+			return fmt.Sprintf("the connection to the server at %s was lost (%s); try again when it is back", e.server, reason)
+		}
 		return st.Message()
 	case codes.DeadlineExceeded:
 		return fmt.Sprintf("the server at %s did not answer in time; give it longer with --timeout", e.server)

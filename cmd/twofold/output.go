@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/csv"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -69,63 +68,78 @@ func (o *output) abandon() {
 
 // writeTable writes all records of r in a format. stream says that w cannot be read from its end, so that Arrow is written as a stream.
 func writeTable(w io.Writer, format string, stream bool, r *ipc.Reader) error {
+	out, err := newTableWriter(w, format, stream, r.Schema())
+	if err != nil {
+		return err
+	}
+	for r.Next() {
+		if err := out.Write(r.RecordBatch()); err != nil {
+			return err
+		}
+	}
+	if err := r.Err(); err != nil {
+		return err
+	}
+	return out.Close()
+}
+
+// tableWriter writes records in some format; Close writes what comes last. After an error of Write it need not be closed.
+type tableWriter interface {
+	Write(arrow.RecordBatch) error
+	Close() error
+}
+
+func newTableWriter(w io.Writer, format string, stream bool, schema *arrow.Schema) (tableWriter, error) {
 	switch {
 	case format == formatParquet:
-		return writeParquet(w, r)
-	case format == formatCSV:
-		return writeCSV(w, r)
-	case stream:
-		out := ipc.NewWriter(w, ipc.WithSchema(r.Schema()))
-		return errors.Join(eachRecord(r, out.Write), out.Close())
-	default:
-		out, err := ipc.NewFileWriter(w, ipc.WithSchema(r.Schema()))
+		out, err := offline.NewParquetWriter(w, schema)
 		if err != nil {
-			return err
+			return nil, fmt.Errorf("parquet: %w", err)
 		}
-		return errors.Join(eachRecord(r, out.Write), out.Close())
+		return out, nil
+	case format == formatCSV:
+		return newCSVWriter(w, schema), nil
+	case stream:
+		return ipc.NewWriter(w, ipc.WithSchema(schema)), nil
+	default:
+		return ipc.NewFileWriter(w, ipc.WithSchema(schema))
 	}
 }
 
-func eachRecord(r *ipc.Reader, write func(arrow.RecordBatch) error) error {
-	for r.Next() {
-		if err := write(r.RecordBatch()); err != nil {
-			return err
-		}
-	}
-	return r.Err()
+// csvWriter writes CSV.
+type csvWriter struct {
+	out   *csv.Writer
+	cells []string
 }
 
-func writeParquet(w io.Writer, r *ipc.Reader) error {
-	out, err := offline.NewParquetWriter(w, r.Schema())
-	if err != nil {
-		return fmt.Errorf("parquet: %w", err)
+func newCSVWriter(w io.Writer, schema *arrow.Schema) *csvWriter {
+	c := &csvWriter{csv.NewWriter(w), make([]string, schema.NumFields())}
+	for i, f := range schema.Fields() {
+		c.cells[i] = f.Name
 	}
-	return errors.Join(eachRecord(r, out.Write), out.Close())
+	_ = c.out.Write(c.cells) // Close has the error
+	return c
 }
 
-func writeCSV(w io.Writer, r *ipc.Reader) error {
-	out := csv.NewWriter(w)
-	var names []string
-	for _, f := range r.Schema().Fields() {
-		names = append(names, f.Name)
+// Write implements tableWriter.
+func (c *csvWriter) Write(record arrow.RecordBatch) error {
+	columns := make([]func(int) string, len(c.cells))
+	for i := range columns {
+		columns[i] = cellsOf(record.Column(i))
 	}
-	_ = out.Write(names) // Error below has it
-	cells := make([]string, len(names))
-	err := eachRecord(r, func(record arrow.RecordBatch) error {
-		columns := make([]func(int) string, len(names))
-		for i := range names {
-			columns[i] = cellsOf(record.Column(i))
+	for row := range int(record.NumRows()) {
+		for i := range c.cells {
+			c.cells[i] = columns[i](row)
 		}
-		for row := range int(record.NumRows()) {
-			for i := range cells {
-				cells[i] = columns[i](row)
-			}
-			_ = out.Write(cells) // as above
-		}
-		return out.Error()
-	})
-	out.Flush()
-	return errors.Join(err, out.Error())
+		_ = c.out.Write(c.cells) // Error has it
+	}
+	return c.out.Error()
+}
+
+// Close implements tableWriter.
+func (c *csvWriter) Close() error {
+	c.out.Flush()
+	return c.out.Error()
 }
 
 // cellsOf returns a function that gives a row of an array as text: as get prints it, or in Arrow's own way where the array is of a type that Twofold

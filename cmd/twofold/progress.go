@@ -2,49 +2,176 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
 	"github.com/twofold-ml/twofold/client"
+	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 )
 
-// progressBar shows how far a training set is, on a terminal; anywhere else it shows nothing.
-type progressBar struct{ bar *progressbar.ProgressBar }
-
-// progress returns a bar for a number of rows, −1 where it is not known.
-func (a *app) progress(rows int64) progressBar {
-	file, ok := asFile(a.err)
-	if !ok || !term.IsTerminal(int(file.Fd())) {
-		return progressBar{}
-	}
-	return progressBar{progressbar.NewOptions64(rows,
-		progressbar.OptionSetWriter(a.err),
-		progressbar.OptionSetDescription("sending entity rows"),
-		progressbar.OptionShowCount(),
-		progressbar.OptionShowIts(),
-		progressbar.OptionSetItsString("rows"),
-		progressbar.OptionThrottle(100*time.Millisecond),
-		progressbar.OptionSetWidth(30),
-		progressbar.OptionClearOnFinish(),
-	)}
+// progressLine shows on one line of a terminal how far a training set is; anywhere else it shows nothing.
+type progressLine struct {
+	bar      *progressbar.ProgressBar // nil where nothing is shown
+	terminal *os.File
+	text     progressText
 }
 
-func (p progressBar) update(at client.Progress) {
+// progress returns a line for a training set of these entity rows, nil where they are not read here.
+func (a *app) progress(rows *entityRows) *progressLine {
+	file, ok := asFile(a.err)
+	if !ok || !term.IsTerminal(int(file.Fd())) {
+		return &progressLine{}
+	}
+	p := &progressLine{terminal: file, text: progressText{entityRows: -1}}
+	if rows != nil {
+		p.text.entityRows = rows.NumRows()
+	}
+	p.bar = progressbar.NewOptions64(-1,
+		progressbar.OptionSetWriter(file),
+		progressbar.OptionSetElapsedTime(false),
+		progressbar.OptionSetSpinnerChangeInterval(0), // with each text, not by a goroutine
+		progressbar.OptionSpinnerType(14),
+		progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionUseANSICodes(true),
+		progressbar.OptionClearOnFinish(),
+	)
+	return p
+}
+
+// update shows another moment.
+func (p *progressLine) update(at client.Progress) {
 	if p.bar == nil {
 		return
 	}
-	if at.RowsReceived == 0 {
-		p.bar.Describe(fmt.Sprintf("sending entity rows, %d MiB", at.BytesSent>>20))
-		return
+	text := p.text.at(time.Now(), at)
+	// A line that is wider than the terminal could not be taken back.
+	const spinner = 5
+	if width, _, err := term.GetSize(int(p.terminal.Fd())); err == nil && width > spinner && len(text) > width-spinner {
+		text = text[:width-spinner]
 	}
-	p.bar.Describe("joined")
-	_ = p.bar.Set64(int64(at.RowsReceived)) //nolint:gosec // a courtesy, and rows are fewer than 2^63
+	p.bar.Describe(text)
 }
 
-func (p progressBar) finish() {
+// finish takes the line away.
+func (p *progressLine) finish() {
 	if p.bar != nil {
 		_ = p.bar.Finish() // a courtesy
 	}
+}
+
+// progressText puts into words how far a training set is. Its texts are ASCII.
+type progressText struct {
+	// entityRows is how many will be sent; −1 where that is not known.
+	entityRows int64
+
+	// The stage that is measured, when it began, and its count then.
+	stage string
+	since time.Time
+	from  uint64
+}
+
+// minMeasured is how long a stage must have lasted for its rate to mean something.
+const minMeasured = 500 * time.Millisecond
+
+// at returns the text of a moment.
+func (t *progressText) at(now time.Time, p client.Progress) string {
+	s := p.Server
+	part := ""
+	if s.GetParts() > 1 {
+		part = fmt.Sprintf("part %d of %d", s.GetPart(), s.GetParts())
+	}
+	matched := shortCount(s.GetRowsMatched()) + " matched"
+	phase := s.GetPhase()
+	if p.RowsReceived > s.GetRowsDone() {
+		phase = twofoldv1.HistoricalProgress_PHASE_SENDING // rows say more than what the server last said
+	}
+	switch phase {
+	case twofoldv1.HistoricalProgress_PHASE_WAITING_FOR_MEMORY:
+		return "waiting for memory that other training sets use"
+	case twofoldv1.HistoricalProgress_PHASE_SCANNING:
+		rate := t.rate(now, "scanning"+part, s.GetRowsScanned(), s.GetFeatureRows())
+		return sentence("scanning "+shortOf(s.GetRowsScanned(), s.GetFeatureRows())+" feature rows", matched, part, rate)
+	case twofoldv1.HistoricalProgress_PHASE_GATHERING:
+		return sentence("reading values, "+shortCount(s.GetRowGroupsLeft())+" row groups left", matched, part)
+	case twofoldv1.HistoricalProgress_PHASE_SENDING:
+		done := max(p.RowsReceived, s.GetRowsDone())
+		rate := t.rate(now, "writing"+part, done, s.GetEntityRows())
+		return sentence("writing "+shortOf(done, s.GetEntityRows())+" rows", part, rate)
+	default:
+		rows := uint64(0)
+		if t.entityRows > 0 {
+			rows = uint64(t.entityRows)
+		}
+		sent := ""
+		if p.BytesSent > 0 {
+			sent = fmt.Sprintf("%d MiB sent", p.BytesSent>>20)
+		}
+		rate := t.rate(now, "reading", s.GetEntityRows(), rows)
+		return sentence("reading "+shortOf(s.GetEntityRows(), rows)+" entity rows", sent, rate)
+	}
+}
+
+// rate returns the rate of a stage since it began and the time that it will still take at that rate, in words; empty where neither is known. total is 0
+// where it is not known.
+func (t *progressText) rate(now time.Time, stage string, done, total uint64) string {
+	if t.stage != stage || done < t.from {
+		t.stage, t.since, t.from = stage, now, done
+	}
+	took := now.Sub(t.since)
+	if took < minMeasured || done == t.from {
+		return ""
+	}
+	perSecond := float64(done-t.from) / took.Seconds()
+	text := shortCount(uint64(perSecond)) + " rows/s"
+	if total > done {
+		left := time.Duration(float64(total-done) / perSecond * float64(time.Second))
+		text += ", " + left.Round(time.Second).String() + " left"
+	}
+	return text
+}
+
+// sentence joins what there is to say.
+func sentence(parts ...string) string {
+	var said []string
+	for _, part := range parts {
+		if part != "" {
+			said = append(said, part)
+		}
+	}
+	return strings.Join(said, ", ")
+}
+
+// shortOf is "done of total", or done where the total is not known.
+func shortOf(done, total uint64) string {
+	if total == 0 {
+		return shortCount(done)
+	}
+	return shortCount(done) + " of " + shortCount(total)
+}
+
+// shortCount is a number in few characters: 9999, 12.3k, 1.23M, 4.56G.
+func shortCount(n uint64) string {
+	if n < 10_000 {
+		return strconv.FormatUint(n, 10)
+	}
+	x, unit := float64(n)/1e3, "k"
+	for _, larger := range []string{"M", "G", "T"} {
+		if x < 999.5 {
+			break
+		}
+		x, unit = x/1e3, larger
+	}
+	digits := 2
+	switch {
+	case x >= 99.95:
+		digits = 0
+	case x >= 9.995:
+		digits = 1
+	}
+	return strconv.FormatFloat(x, 'f', digits, 64) + unit
 }

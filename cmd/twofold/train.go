@@ -5,36 +5,17 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"sync"
-	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/grpc/status"
 
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/internal/offline"
 )
-
-// trainOptions are the flags of train.
-type trainOptions struct {
-	timeout       time.Duration
-	features      []string
-	entities      string
-	entityFormat  string
-	types         []string
-	timeColumn    string
-	out           string
-	outFormat     string
-	manifest      string
-	maxStaleness  time.Duration
-	createdCutoff bool
-	eventTimes    bool
-	shortNames    bool
-}
 
 func (a *app) trainCommand() *cobra.Command {
 	var o trainOptions
@@ -45,13 +26,21 @@ func (a *app) trainCommand() *cobra.Command {
 columns in their order. The join never sees a value from after the row's time.
 
 Entity rows hold every entity key, a time column (event_timestamp unless --time-column says otherwise) and
-whatever else is to be kept, such as labels. They come from CSV, Parquet or Arrow; "-" is standard input. In CSV an
-empty cell is null, in quotes ("") too, times are RFC 3339 or "2013-01-31 15:04:05" (UTC), all of a column with a zone or all
+whatever else is to be kept, such as labels. They are in CSV, Parquet or Arrow:
+  --entities FILE           this program reads the file and sends it; "-" is standard input
+  --server-entities FILE    the server reads it, where its setting historical.entity_paths allows that
+  --entityless              they are made: a row for each entity and time at which a feature has a row, --start ≤ time < --end
+In CSV an empty cell is null, in quotes ("") too, times are RFC 3339 or "2013-01-31 15:04:05" (UTC), all of a column with a zone or all
 without, and a column is INT64, DOUBLE or BOOL if that keeps every digit of all its cells, else STRING; --type says otherwise.
 
-The output file appears only once it is complete.`,
+The result goes to --out, a file that appears only once it is complete, or with --server-out to a Parquet file that the server writes.
+Beside it appears its manifest, FILE.manifest.json: the options, the definitions and every file that was read. With --manifest it is repeated:
+the same bytes come out, or an error that names the file, or else, that has changed. Files that have come since do not matter.`,
 		Example: `  twofold train departure_delay_v1 --entities flights.csv --out training.parquet
+  twofold train --manifest training.parquet.manifest.json --out again.parquet
   twofold train --features weather:temp,carrier_delays:'*' --entities rows.parquet --time-column sched_dep --out training.arrow
+  twofold train --features weather:'*' --entityless --start 2013-07-01 --end 2013-08-01 --out july.parquet
+  twofold train departure_delay_v1 --server-entities s3://rows/flights.parquet --server-out s3://sets/training.parquet
   cat rows.csv | twofold train departure_delay_v1 --entities - --out - --format csv | head`,
 		GroupID: groupUse,
 		Args:    cobra.MaximumNArgs(1),
@@ -64,176 +53,149 @@ The output file appears only once it is complete.`,
 		},
 	}
 	clientFlags(cmd, &o.timeout, 0)
-	f := cmd.Flags()
-	f.StringSliceVarP(&o.features, "features", "f", nil, "features to join instead of a service: `view:feature`,… or view:*")
-	f.StringVarP(&o.entities, "entities", "e", "", "`file` or s3:// URL of entity rows, or - for standard input (required)")
-	f.StringVar(&o.entityFormat, "entities-format", "", "csv, parquet or arrow (default by the file's name; for standard input by its first bytes)")
-	f.StringSliceVar(&o.types, "type", nil, "type of a CSV column, as `column=TYPE`, for example zip=STRING")
-	f.StringVar(&o.timeColumn, "time-column", "event_timestamp", "column that holds each entity row's time")
-	f.StringVarP(&o.out, "out", "o", "", "`file` or s3:// URL to write, or - for standard output (required)")
-	f.StringVar(&o.outFormat, "format", "", "parquet, csv or arrow (default by the file's name; csv for standard output)")
-	f.StringVar(&o.manifest, "manifest", "", "`file` for the manifest: what was read, as JSON (default none)")
-	f.DurationVar(&o.maxStaleness, "max-staleness", 0, "leave out values older than this at the row's time; can only tighten a view's ttl (default the ttl)")
-	f.BoolVar(&o.createdCutoff, "created-time-cutoff", false, "use only rows that had been written by the row's time")
-	f.BoolVar(&o.eventTimes, "event-times", false, "add a column view:event_timestamp a view")
-	f.BoolVar(&o.shortNames, "short-names", false, "name feature columns without their view")
+	o.addFlags(cmd.Flags())
 	return cmd
 }
 
-// check completes the formats and refuses options that cannot be.
-func (o *trainOptions) check(cmd *cobra.Command) error {
-	switch {
-	case o.entities == "":
-		return usagef(cmd, "--entities is missing: the file of entity rows, or - for standard input")
-	case o.out == "":
-		return usagef(cmd, "--out is missing: the file to write, or - for standard output")
-	case o.maxStaleness < 0:
-		return usagef(cmd, "--max-staleness: %v is less than 0", o.maxStaleness)
-	}
-	var err error
-	if o.entities != "-" || o.entityFormat != "" {
-		if o.entityFormat, err = formatOf("--entities-format", o.entityFormat, o.entities); err != nil {
-			return usageError{cmd, err}
-		}
-	}
-	if o.outFormat, err = formatOf("--format", o.outFormat, o.out); err != nil {
-		return usageError{cmd, err}
-	}
-	return nil
-}
-
-// The file formats of train.
-const (
-	formatCSV     = "csv"
-	formatParquet = "parquet"
-	formatArrow   = "arrow"
-)
-
-// formatOf returns the format of a file: what the flag says, else by its name; CSV for "-".
-func formatOf(flag, said, file string) (string, error) {
-	name := said
-	if name == "" {
-		name = formatCSV
-		if file != "-" {
-			name = file[strings.LastIndexByte(file, '.')+1:]
-		}
-	}
-	switch name = strings.ToLower(name); name {
-	case formatCSV, formatParquet, formatArrow:
-		return name, nil
-	case "pq":
-		return formatParquet, nil
-	case "arrows", "ipc", "feather":
-		return formatArrow, nil
-	}
-	if said != "" {
-		return "", fmt.Errorf("%s: %q is not known; write csv, parquet or arrow", flag, said)
-	}
-	return "", fmt.Errorf("the format of %s cannot be told from its name; say it with %s: csv, parquet or arrow", file, flag)
+// trainJob is one training set to be made: what the server is asked, where the entity rows come from and where the result goes.
+type trainJob struct {
+	header *twofoldv1.HistoricalHeader
+	// entities is the file of entity rows that is read here and sent, or -; empty where the header says where they are. Its format is empty where the file
+	// tells it, and types are those that the caller says.
+	entities, entitiesFormat string
+	types                    map[string]feature.Type
+	// recorded are the files that the entity rows must be read from, in a repetition; empty for any.
+	recorded []*twofoldv1.SourceFile
+	// out is the file that is written here, or -; empty where the server writes.
+	out, outFormat string
+	// manifest is the file for the manifest; empty for none.
+	manifest string
 }
 
 func (a *app) train(cmd *cobra.Command, args []string, o trainOptions) error {
-	service, rest, err := whatToRead(cmd, args, o.features)
+	service, err := o.check(cmd, args)
 	if err != nil {
 		return err
-	}
-	if len(rest) > 0 {
-		return usagef(cmd, "%q is not the name of a feature service; entity rows come from --entities", rest[0])
-	}
-	if err := o.check(cmd); err != nil {
-		return err
-	}
-	types, err := parseTypes(o.types)
-	if err != nil {
-		return usageError{cmd, err}
 	}
 	c, done, err := a.connect(cmd, o.timeout)
 	if err != nil {
 		return err
 	}
 	defer done()
-	keys, err := neededKeys(c, service, o.features)
+	var job *trainJob
+	if o.manifest != "" {
+		job, err = a.repetition(cmd, c, o)
+	} else {
+		job, err = o.job(service)
+	}
 	if err != nil {
 		return err
 	}
-	for _, key := range keys {
-		if _, ok := types[key.Name]; !ok {
-			types[key.Name] = key.Type
-		}
-	}
-	types[o.timeColumn] = feature.Timestamp
-	rows, err := a.openEntities(c.ctx, entityFile{o.entities, o.entityFormat, types, o.timeColumn, s3Config(c.config)})
+	rows, err := a.openJobRows(c, job)
 	if err != nil {
 		return err
 	}
 	defer rows.close()
-	if err := rows.require(keys, o.timeColumn); err != nil {
-		return err
-	}
-	manifest, err := a.writeTraining(c, o.header(service), rows, o)
+	manifest, err := a.writeTraining(c, job, rows)
 	if err != nil {
 		return err
 	}
-	return a.tellManifest(c, manifest, o)
+	return a.tellManifest(c, job, rows, manifest)
 }
 
-func (o *trainOptions) header(service string) *twofoldv1.HistoricalHeader {
-	header := &twofoldv1.HistoricalHeader{
-		FeatureService: service, Features: o.features, TimeColumn: o.timeColumn, CreatedTimeCutoff: o.createdCutoff,
-		ShortNames: o.shortNames, IncludeEventTimes: o.eventTimes,
+// openJobRows opens the file of entity rows and checks what can be checked before anything is sent; nil where none is read here.
+func (a *app) openJobRows(c *connection, job *trainJob) (*entityRows, error) {
+	if job.entities == "" {
+		return nil, nil
 	}
-	if o.maxStaleness > 0 {
-		header.MaxStaleness = durationpb.New(o.maxStaleness)
+	keys, err := neededKeys(c, job.header.GetFeatureService(), job.header.GetFeatures())
+	if err != nil {
+		return nil, err
 	}
-	return header
+	for _, key := range keys {
+		if _, ok := job.types[key.Name]; !ok {
+			job.types[key.Name] = key.Type
+		}
+	}
+	timeColumn := job.header.GetTimeColumn()
+	job.types[timeColumn] = feature.Timestamp
+	rows, err := a.openEntities(c.ctx, entityFile{job.entities, job.entitiesFormat, job.types, timeColumn, s3Config(c.config)})
+	if err == nil {
+		err = checkRecorded(job, rows)
+	}
+	if err == nil {
+		err = rows.require(keys, timeColumn)
+	}
+	if err != nil {
+		rows.close()
+		return nil, err
+	}
+	return rows, nil
 }
 
 // writeTraining makes the call and writes its result; the output appears only if all of it is there.
-func (a *app) writeTraining(c *connection, header *twofoldv1.HistoricalHeader, rows *entityRows, o trainOptions) (*twofoldv1.HistoricalManifest, error) {
-	out, err := a.createOutput(c.ctx, o.out, s3Config(c.config), offline.CreateOptions{Overwrite: true})
+func (a *app) writeTraining(c *connection, job *trainJob, rows *entityRows) (*twofoldv1.HistoricalManifest, error) {
+	if job.out == "" {
+		return a.join(c, job.header, rows, nil)
+	}
+	out, err := a.createOutput(c.ctx, job.out, s3Config(c.config), offline.CreateOptions{Overwrite: true})
 	if err != nil {
 		return nil, err
 	}
 	defer out.abandon()
-	manifest, err := a.join(c, header, rows, func(r *ipc.Reader) error { return writeTable(out, o.outFormat, o.out == "-", r) })
+	manifest, err := a.join(c, job.header, rows, func(r *ipc.Reader) error { return writeTable(out, job.outFormat, job.out == "-", r) })
+	if err == nil {
+		err = checkRepeated(job.header.GetRepeatOf(), manifest)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return manifest, out.commit(c.ctx)
 }
 
-// join pipes the entity rows to the server and its answer to write.
+// join pipes the entity rows, where there are any, to the server and its answer to write, which is nil where the server writes.
 func (a *app) join(c *connection, header *twofoldv1.HistoricalHeader, rows *entityRows, write func(*ipc.Reader) error) (*twofoldv1.HistoricalManifest, error) {
 	ctx, cancel := context.WithCancelCause(c.ctx)
 	defer cancel(nil)
-	in, inWriter := io.Pipe()
-	outReader, out := io.Pipe()
 	var pipes sync.WaitGroup
-	pipes.Go(func() {
-		err := rows.stream(ctx, inWriter)
-		if err != nil {
-			cancel(err)
-		}
-		_ = inWriter.CloseWithError(err) // never fails
-	})
 	var written error
-	pipes.Go(func() {
-		if written = readStream(outReader, write); written != nil {
-			cancel(written)
-		}
-		_ = outReader.CloseWithError(written) // never fails
-	})
-	bar := a.progress(rows.NumRows())
+	var in io.Reader
+	var out io.Writer
+	stopIn, stopOut := func() {}, func(error) {}
+	if rows != nil {
+		reader, writer := io.Pipe()
+		in, stopIn = reader, func() { _ = reader.CloseWithError(context.Canceled) } // never fails
+		pipes.Go(func() {
+			err := rows.stream(ctx, writer)
+			if err != nil {
+				cancel(err)
+			}
+			_ = writer.CloseWithError(err) // never fails
+		})
+	}
+	if write != nil {
+		reader, writer := io.Pipe()
+		out, stopOut = writer, func(err error) { _ = writer.CloseWithError(err) } // never fails; nil is the end of the file
+		pipes.Go(func() {
+			if written = readStream(reader, write); written != nil {
+				cancel(written)
+			}
+			_ = reader.CloseWithError(written) // never fails
+		})
+	}
+	bar := a.progress(rows)
 	manifest, err := c.HistoricalArrow(ctx, header, in, out, bar.update)
 	bar.finish()
-	// Where reading or writing failed first, the call's error only repeats it.
-	if cause := context.Cause(ctx); cause != nil && c.ctx.Err() == nil {
-		err = cause
-	} else {
+	switch {
+	case c.ctx.Err() != nil && err != nil:
+		err = c.wrap(status.FromContextError(c.ctx.Err()).Err())
+	case context.Cause(ctx) != nil:
+		err = context.Cause(ctx) // reading or writing failed first; the call's error only repeats it
+	default:
 		err = c.wrap(err)
 	}
-	_ = in.CloseWithError(context.Canceled) // lets stream go where the call ended early
-	_ = out.CloseWithError(err)             // nil is the end of the file
+	stopIn() // lets stream go where the call ended early
+	stopOut(err)
 	pipes.Wait()
 	if err == nil {
 		err = written
@@ -255,52 +217,36 @@ func readStream(in io.Reader, write func(*ipc.Reader) error) error {
 	return err
 }
 
-// tellManifest prints what the training set was made of.
-func (a *app) tellManifest(c *connection, m *twofoldv1.HistoricalManifest, o trainOptions) error {
-	where := o.out
-	if where == "-" {
+// tellManifest prints what the training set was made of, and saves its manifest.
+func (a *app) tellManifest(c *connection, job *trainJob, rows *entityRows, m *twofoldv1.HistoricalManifest) error {
+	where, verb := job.out, "wrote"
+	switch where {
+	case "-":
 		where = "standard output"
+	case "":
+		where, verb = m.GetOutput().GetUrl(), "the server wrote"
 	}
-	fmt.Fprintf(a.err, "wrote %s to %s\n", count(m.GetRowCount(), "row", "rows"), where)
+	recordFiles(m, rows)
+	saved, err := a.saveManifest(c, job, m)
+	if err != nil {
+		return fmt.Errorf("%s is written, but its manifest is not: %w", where, err)
+	}
+	fmt.Fprintf(a.err, "%s %s to %s\n", verb, count(m.GetRowCount(), "row", "rows"), where)
+	if n := m.GetEntityRows().GetFilteredRows(); n > 0 {
+		fmt.Fprintf(a.err, "%s left out, not in the range of time\n", count(n, "entity row was", "entity rows were"))
+	}
+	if job.header.GetRepeatOf() != nil {
+		fmt.Fprintln(a.err, "the result is that of the manifest which was repeated")
+	}
+	if saved != "" {
+		fmt.Fprintf(a.err, "its manifest is %s\n", saved)
+	}
 	t := newTable("feature view", "matched", "unmatched", "rows read", "rows pruned", "files")
 	for _, v := range m.GetViews() {
 		unmatched := v.GetUnmatchedRows()
 		t.add(v.GetName(), fmt.Sprint(m.GetRowCount()-unmatched), fmt.Sprint(unmatched), fmt.Sprint(v.GetRowsRead()), fmt.Sprint(v.GetRowsPruned()), fmt.Sprint(len(v.GetFiles())))
 	}
-	if err := t.write(a.err); err != nil {
-		return err
-	}
-	if o.manifest == "" {
-		return nil
-	}
-	out, err := a.createOutput(c.ctx, o.manifest, s3Config(c.config), offline.CreateOptions{Overwrite: true})
-	if err != nil {
-		return err
-	}
-	defer out.abandon()
-	m.ArrowIpc = nil // it went into the file
-	text, err := formatJSON(m)
-	if err != nil {
-		return err
-	}
-	if _, err := out.Write(text); err != nil {
-		return err
-	}
-	return out.commit(c.ctx)
-}
-
-// parseTypes reads "column=TYPE" flags.
-func parseTypes(flags []string) (map[string]feature.Type, error) {
-	types := map[string]feature.Type{}
-	for _, flag := range flags {
-		name, text, ok := strings.Cut(flag, "=")
-		t, known := feature.ParseType(strings.ToUpper(text))
-		if !ok || !known || t.IsList() {
-			return nil, fmt.Errorf("--type: %q is not column=TYPE; write for example zip=STRING (BOOL, INT32, INT64, FLOAT, DOUBLE, STRING, BYTES, TIMESTAMP)", flag)
-		}
-		types[name] = t
-	}
-	return types, nil
+	return t.write(a.err)
 }
 
 // asFile returns the file behind a writer, if there is one.

@@ -92,7 +92,7 @@ func TestTrainFormats(t *testing.T) {
 	require.Equal(t, out, train(stream.Bytes(), "-e", "-", "-o", "-").ok(t), "an Arrow stream")
 
 	manifest := filepath.Join(dir, "manifest.json")
-	train(nil, "-e", entities, "-o", filepath.Join(dir, "m.csv"), "--manifest", manifest).ok(t)
+	train(nil, "-e", entities, "-o", filepath.Join(dir, "m.csv"), "--save-manifest", manifest).ok(t)
 	text, err := os.ReadFile(manifest)
 	require.NoError(t, err)
 	var m map[string]any
@@ -164,10 +164,13 @@ func TestTrainInS3(t *testing.T) {
 	}
 	want := twofoldIn(t, nil, []byte(rowsCSV), "train", "-f", "weather:temp", "--server", d.grpc, "-e", "-", "-o", "-").ok(t)
 	for range 2 { // an older one is replaced
-		r := train("-e", url+"rows.csv", "-o", url+"sets/out.parquet", "--manifest", url+"sets/manifest.json")
+		r := train("-e", url+"rows.csv", "-o", url+"sets/out.parquet", "--save-manifest", url+"sets/manifest.json")
 		r.ok(t)
 		require.Contains(t, r.stderr, "wrote 4 rows to "+url+"sets/out.parquet")
 	}
+	repeated := twofold(t, env, "train", "--server", d.grpc, "--manifest", url+"sets/manifest.json", "-o", url+"sets/again.parquet")
+	repeated.ok(t)
+	require.Contains(t, repeated.stderr, "its manifest is "+url+"sets/again.parquet.manifest.json")
 	r := train("-e", url+"bad.csv", "-o", url+"bad/out.parquet")
 	require.Equal(t, exitFailure, r.code)
 	require.Contains(t, r.stderr, `entity rows `+url+`bad.csv: line 2, character 5: column "event_timestamp": "yesterday" is not a time`)
@@ -182,7 +185,7 @@ func TestTrainInS3(t *testing.T) {
 	require.NoError(t, err)
 	for _, f := range files {
 		names = append(names, strings.TrimPrefix(f.URL, url))
-		if strings.HasSuffix(f.URL, "out.parquet") {
+		if strings.HasSuffix(f.URL, ".parquet") {
 			data, err := store.ReadFile(t.Context(), f, 1<<20)
 			require.NoError(t, err)
 			local, back := filepath.Join(t.TempDir(), "x.parquet"), filepath.Join(t.TempDir(), "x.csv")
@@ -193,7 +196,7 @@ func TestTrainInS3(t *testing.T) {
 			require.Equal(t, want, string(text))
 		}
 	}
-	require.Equal(t, []string{"bad.csv", "rows.csv", "sets/manifest.json", "sets/out.parquet"}, names)
+	require.Equal(t, []string{"bad.csv", "rows.csv", "sets/again.parquet", "sets/again.parquet.manifest.json", "sets/manifest.json", "sets/out.parquet"}, names)
 	d.stop(t, syscall.SIGTERM)
 }
 
@@ -231,7 +234,7 @@ func TestTrainFailuresLeaveNoFile(t *testing.T) {
 			require.Contains(t, r.stderr, tc.want)
 			entries, err := os.ReadDir(dir)
 			require.NoError(t, err)
-			require.Len(t, entries, 1, "no partial file is left")
+			require.Len(t, entries, 1, "neither a partial file nor a manifest is left")
 			text, err := os.ReadFile(out)
 			require.NoError(t, err)
 			require.Equal(t, "older", string(text))
