@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"strings"
 
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/internal/fault"
@@ -29,6 +30,7 @@ func (s *Server) GetHistoricalFeatures(stream historicalStream) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, call.rows.Close()) }()
+	defer s.metrics.trainings.begin(&call.progress)()
 	if err := call.read(); err != nil {
 		return err
 	}
@@ -36,7 +38,7 @@ func (s *Server) GetHistoricalFeatures(stream historicalStream) (err error) {
 	if err := call.answer(); err != nil {
 		return err
 	}
-	s.metrics.trainingRows.Add(float64(call.rows.Len()))
+	s.metrics.countTraining(call)
 	return nil
 }
 
@@ -82,8 +84,11 @@ func (s *Server) startHistorical(stream historicalStream) (*historicalCall, erro
 	selection, err := c.registry.Select(feature.SelectionQuery{
 		Service: header.GetFeatureService(), Features: header.GetFeatures(), ShortNames: header.GetShortNames(),
 	})
+	if err == nil {
+		err = s.checkFeatureCount(selectionField(header), len(selection.Columns))
+	}
 	if err != nil {
-		return nil, err
+		return nil, inHeader(err)
 	}
 	call := &historicalCall{
 		server: s, catalog: c, stream: stream, ctx: stream.Context(), out: &historicalSender{stream: stream}, header: header, selection: selection,
@@ -110,6 +115,22 @@ func (s *Server) startHistorical(stream historicalStream) (*historicalCall, erro
 		},
 	})
 	return call, err
+}
+
+// selectionField is the field that chooses the features.
+func selectionField(header *twofoldv1.HistoricalHeader) string {
+	if header.GetFeatureService() != "" {
+		return "header.feature_service"
+	}
+	return "header.features"
+}
+
+// inHeader says that the field which an error names is one of the header.
+func inHeader(err error) error {
+	if e, ok := errors.AsType[*fault.Error](err); ok && e.Field != "" && !strings.HasPrefix(e.Field, "header.") {
+		return &fault.Error{Kind: e.Kind, Field: "header." + e.Field, Err: e.Err}
+	}
+	return err
 }
 
 // newSpec turns the header into what the training set is made of.

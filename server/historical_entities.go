@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/internal/entityfile"
@@ -27,12 +29,12 @@ var entityFormats = map[twofoldv1.EntityFileFormat]entityfile.Format{
 
 // readFile reads the entity rows from a file.
 func (c *historicalCall) readFile() (err error) {
-	if err := c.noMoreMessages("entity_file"); err != nil {
-		return err
-	}
 	file := c.header.GetEntityFile()
 	if err := c.server.o.EntityPaths.Allowed(c.ctx, file.GetPath()); err != nil {
 		return inField("header.entity_file.path", err)
+	}
+	if err := c.noMoreMessages("entity_file"); err != nil {
+		return err
 	}
 	types, err := c.fileTypes(file)
 	if err != nil {
@@ -48,9 +50,24 @@ func (c *historicalCall) readFile() (err error) {
 	if err := c.startRows(reader.Schema()); err != nil {
 		return err
 	}
-	err = reader.Each(c.ctx, func(record arrow.RecordBatch) error { return c.rows.Append(record) })
+	err = reader.Each(c.ctx, c.appendCopy)
 	c.entityFiles = reader.Files()
 	return inField("header.entity_file", err)
+}
+
+// appendCopy appends the rows of a record of a file: in memory of their own, because the file's is used again for its next record.
+func (c *historicalCall) appendCopy(record arrow.RecordBatch) error {
+	arrays := make([]arrow.Array, record.NumCols())
+	for i, column := range record.Columns() {
+		var err error
+		if arrays[i], err = array.Concatenate([]arrow.Array{column}, memory.DefaultAllocator); err != nil {
+			return fmt.Errorf("column %q: %w", record.ColumnName(i), err)
+		}
+		defer arrays[i].Release()
+	}
+	own := array.NewRecordBatch(record.Schema(), arrays, record.NumRows())
+	defer own.Release()
+	return c.append(own)
 }
 
 // fileTypes are the types of columns of the file that are known: those that the caller says, the keys' and the time's.
@@ -85,6 +102,11 @@ func inField(field string, err error) error {
 func (c *historicalCall) readEntityless() error {
 	if err := c.noMoreMessages("entityless"); err != nil {
 		return err
+	}
+	for _, key := range c.selection.KeyNames {
+		if key.Name == c.spec.TimeColumn {
+			return fault.InvalidField("header.time_column", "%q is the name of an entity key, which the result has a column of; name the times otherwise", key.Name)
+		}
 	}
 	r := c.header.GetEntityless()
 	return c.rows.AppendEvents(c.ctx, feature.EventTime(r.GetStartMicros()), feature.EventTime(r.GetEndMicros()))

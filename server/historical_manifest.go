@@ -1,6 +1,8 @@
 package server
 
 import (
+	"fmt"
+
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -72,7 +74,7 @@ func (c *historicalCall) pin() error {
 			files = append(files, offline.File{URL: f.GetUrl(), SizeBytes: int64(f.GetSizeBytes()), ETag: f.GetEtag()})
 		}
 		if err := c.scans[v].Pin(files); err != nil {
-			return err
+			return inField(fmt.Sprintf("header.repeat_of.views[%d].files", v), err)
 		}
 	}
 	return nil

@@ -93,10 +93,17 @@ func (c *historicalCall) startRows(schema *arrow.Schema) error {
 			}
 		}
 	}
-	if err := c.server.checkFeatureCount("entity_rows.columns", schema.NumFields()); err != nil {
-		return err
+	if n, limit := schema.NumFields(), c.server.o.MaxFeatures; n > limit {
+		return pastLimit("entity_rows.columns", "max_features_per_request", limit, "%d columns are more than this server's limit of %d a request; leave some out and join them to the result", n, limit)
 	}
 	return c.rows.Start(schema)
+}
+
+// append appends entity rows and counts them for whoever looks at the progress.
+func (c *historicalCall) append(record arrow.RecordBatch) error {
+	err := c.rows.Append(record)
+	c.progress.Came(c.rows.Len())
+	return err
 }
 
 // columnReceiver takes typed columns.
@@ -125,7 +132,7 @@ func (r *columnReceiver) add(chunk *twofoldv1.EntityRows) error {
 		return err
 	}
 	defer record.Release()
-	return r.call.rows.Append(record)
+	return r.call.append(record)
 }
 
 func (r *columnReceiver) start(columns wire.Columns) error {
@@ -195,7 +202,7 @@ func (r *arrowReceiver) decode(in io.Reader) (err error) {
 		return err
 	}
 	for reader.Next() {
-		if err := r.call.rows.Append(reader.RecordBatch()); err != nil {
+		if err := r.call.append(reader.RecordBatch()); err != nil {
 			return err
 		}
 	}

@@ -17,6 +17,12 @@ type metrics struct {
 	pushedRows *prometheus.CounterVec
 	// trainingRows counts the entity rows answered by GetHistoricalFeatures.
 	trainingRows prometheus.Counter
+	// trainingViewRows counts the entity rows of complete results by feature view and outcome.
+	trainingViewRows *prometheus.CounterVec
+	// trainingFeatureRows counts the feature rows of files by feature view and outcome.
+	trainingFeatureRows *prometheus.CounterVec
+	// trainings are the historical calls under way.
+	trainings *trainings
 	// refused counts the requests past a limit, by its setting.
 	refused *prometheus.CounterVec
 	// streamed are the requests inside streams.
@@ -42,13 +48,22 @@ func newMetrics(registry *prometheus.Registry) *metrics {
 			Name: "twofold_training_rows_total",
 			Help: "Entity rows answered by GetHistoricalFeatures.",
 		}),
+		trainingViewRows: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "twofold_training_view_rows_total",
+			Help: "Entity rows answered by GetHistoricalFeatures, by feature view and outcome (matched, unmatched).",
+		}, []string{"feature_view", "outcome"}),
+		trainingFeatureRows: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "twofold_training_feature_rows_total",
+			Help: "Feature rows that GetHistoricalFeatures has read the keys of, or left unread because they cannot match, by feature view and outcome (read, pruned).",
+		}, []string{"feature_view", "outcome"}),
+		trainings: newTrainings(),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "twofold_refused_requests_total",
 			Help: "Requests refused because they are past a limit, by the limit's setting (max_rows_per_request, …).",
 		}, []string{"limit"}),
 		streamed: newStreamMetrics(registry),
 	}
-	registry.MustRegister(m.grpc, m.onlineRows, m.pushedRows, m.trainingRows, m.refused,
+	registry.MustRegister(m.grpc, m.onlineRows, m.pushedRows, m.trainingRows, m.trainingViewRows, m.trainingFeatureRows, m.trainings, m.refused,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // Pin makes the scan read exactly these versions of these files, whatever has come since. Call it before Fragments, which fails with kind Precondition
-// where one of them was replaced or removed. The files must lie where the table's do: others are not read, but reported as removed.
+// where one of them was replaced or removed, or none is given. The files must lie where the table's do: others are not read, but reported as removed.
 func (s *Scan) Pin(files []File) error {
 	s.pinned = make(map[string]File, len(files))
 	for _, f := range files {
@@ -24,6 +24,9 @@ func (s *Scan) Pin(files []File) error {
 func (s *Scan) choose(objects []object) ([]object, error) {
 	if s.pinned == nil {
 		return objects, nil
+	}
+	if len(s.pinned) == 0 {
+		return nil, fault.New(fault.Precondition, "no source file is listed for the view, so none may be read; give the manifest as it was written")
 	}
 	chosen := make([]object, 0, len(s.pinned))
 	found := make(map[string]bool, len(s.pinned))
