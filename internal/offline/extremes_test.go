@@ -338,6 +338,17 @@ func TestFilesThatStoreAColumnOtherwise(t *testing.T) {
 	require.ErrorContains(t, err, `/t/4.parquet: feature column "n" is STRING`)
 }
 
+// TestEncodingThatIsNotRead: a sound file is not called damaged.
+func TestEncodingThatIsNotRead(t *testing.T) {
+	data, err := os.ReadFile("testdata/pyarrow_fixed_delta.parquet")
+	require.NoError(t, err)
+	p := filePlace(t)
+	p.put(t, "t.parquet", data)
+	_, err = readTable(t.Context(), p.store.Table(view("t.parquet", feature.Int64, feature.Feature{Name: "fixed", Type: feature.Bytes})), feature.AllTime())
+	require.Equal(t, fault.Precondition, fault.KindOf(err), err)
+	require.ErrorContains(t, err, `/t.parquet, row group 0, column "fixed": values of a fixed length in the encoding DELTA_BYTE_ARRAY are not supported; write `)
+}
+
 // TestOddPartitions: values of folders that are null, percent-encoded, or no value of the column.
 func TestOddPartitions(t *testing.T) {
 	onEveryPlace(t, func(t *testing.T, p place) {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/schema"
+
+	"github.com/twofold-ml/twofold/internal/fault"
 )
 
 // Bounds of one page. Writers make pages of about 1 MiB; a page holds at least one whole value.
@@ -300,6 +302,9 @@ func (p *pageReader) checkValues(page *dataPage) error {
 		if values, err = skipLevels(values, page.pageHeader, p.descr); err != nil {
 			return err
 		}
+	}
+	if parquet.Encoding(page.encoding) == parquet.Encodings.DeltaByteArray && p.descr.PhysicalType() == parquet.Types.FixedLenByteArray {
+		return fault.New(fault.Precondition, "values of a fixed length in the encoding DELTA_BYTE_ARRAY are not supported; write the column with a dictionary or PLAIN")
 	}
 	return checkEncoding(parquet.Encoding(page.encoding), values, int64(page.values))
 }

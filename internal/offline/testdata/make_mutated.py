@@ -1,4 +1,4 @@
-"""Writes the files that TestMutants damages and that other writers made: python make_mutated.py, with pyarrow and duckdb installed.
+"""Writes test files of other writers, most of which TestMutants damages: python make_mutated.py, with pyarrow and duckdb installed.
 
 Each has a key "id", a time "ts" and columns of every kind, some of which no feature can be read from.
 """
@@ -69,3 +69,6 @@ by_pyarrow(
         "list.list.element": "DELTA_BINARY_PACKED", "words.list.element": "DELTA_BYTE_ARRAY"})
 by_duckdb("mutated_duckdb_v1.parquet", "compression snappy, row_group_size 2048, parquet_version v1")
 by_duckdb("mutated_duckdb_v2.parquet", "compression uncompressed, row_group_size 2048, parquet_version v2")
+# An encoding that is not read.
+pq.write_table(table().select(["id", "ts", "fixed"]).slice(0, 2), HERE / "pyarrow_fixed_delta.parquet", use_dictionary=False, compression="none",
+               column_encoding={"id": "PLAIN", "ts": "PLAIN", "fixed": "DELTA_BYTE_ARRAY"})
