@@ -130,11 +130,19 @@ func Run[E any](ctx context.Context, s *Set, encode func(*Batch) (E, error), emi
 	return nil
 }
 
-// workingBytes is what one worker holds of feature data and buffers, about.
-const workingBytes = 8 << 20
+// What one worker holds of feature data and buffers, about: of files that are near, and of those that are fetched ahead.
+const (
+	workingBytes       = 8 << 20
+	remoteWorkingBytes = 24 << 20
+)
 
 // fixedBytes is the memory that a join takes whatever the number of rows.
-func (s *Set) fixedBytes() int64 { return int64(runtime.GOMAXPROCS(0)) * workingBytes }
+func (s *Set) fixedBytes() int64 {
+	if s.spec.Remote {
+		return int64(s.spec.workers()) * remoteWorkingBytes
+	}
+	return int64(s.spec.workers()) * workingBytes
+}
 
 // bytesPerRow is the memory that one entity row takes in a join, about. Values of variable length are guessed; where they are larger the join says
 // so (pit.ErrTooLarge) and the part is halved.
@@ -180,7 +188,7 @@ func (s *Set) join(ctx context.Context, from, to int64, progress *pit.Progress, 
 	if err != nil {
 		return nil, err
 	}
-	return pit.Join(ctx, rows, s.views, pit.Options{CreatedTimeCutoff: s.spec.CreatedTimeCutoff, Progress: progress, MaxBytes: bytes})
+	return pit.Join(ctx, rows, s.views, pit.Options{CreatedTimeCutoff: s.spec.CreatedTimeCutoff, Workers: s.spec.workers(), Progress: progress, MaxBytes: bytes})
 }
 
 // count adds what a part has read.

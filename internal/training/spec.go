@@ -2,6 +2,7 @@ package training
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -30,8 +31,21 @@ type Spec struct {
 	Statuses bool
 	// Times leaves out entity rows at other times; nil keeps all.
 	Times *TimeRange
+	// Remote says that sources are read over a network: then more of them are read at once than there are processors, because they wait.
+	Remote bool
 	// BatchRows is the most rows of a batch, and BatchBytes the size above which it is halved.
 	BatchRows, BatchBytes int
+}
+
+// remoteWorkers is how many parts of remote sources are read at once for each processor.
+const remoteWorkers = 2
+
+// workers is how many parts of the sources are read at once.
+func (s *Spec) workers() int {
+	if s.Remote {
+		return remoteWorkers * runtime.GOMAXPROCS(0)
+	}
+	return runtime.GOMAXPROCS(0)
 }
 
 // TimeRange is a range of times of entity rows: from Start up to but without End.
