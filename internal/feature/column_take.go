@@ -50,10 +50,18 @@ func takeValues[T any](dst, src []T, places []int) []T {
 
 // takeVariable is Take for strings, bytes and lists.
 func (c *Column) takeVariable(src *Column, places []int, missing Status) {
+	if len(c.Offsets) == 0 {
+		c.Offsets = append(c.Offsets, 0)
+	}
 	for _, i := range places {
-		if i < 0 {
+		switch {
+		case i < 0:
 			c.AppendMissing(missing)
-		} else {
+		case c.Elem == nil:
+			c.Status = append(c.Status, src.Status[i])
+			c.Data = append(c.Data, src.Data[src.Offsets[i]:src.Offsets[i+1]]...)
+			c.Offsets = append(c.Offsets, len(c.Data))
+		default:
 			c.AppendFrom(src, i)
 		}
 	}

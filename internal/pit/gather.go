@@ -63,7 +63,8 @@ type gatherer struct {
 	// heads by fragment, and where each fragment's end. See viewScan.resolve.
 	heads []int32
 	ends  []int
-	// winnerOf is the winner (its place in columns and events) of each slot, absent for none.
+	// winnerOf is the winner (its place in columns and events) of each slot. Where there is none it is the place after the last winner, where the columns have a
+	// row that says so.
 	winnerOf []int32
 	events   []feature.EventTime
 	columns  []*feature.Column
@@ -86,7 +87,7 @@ func newGatherer(scan *viewScan, features []int, heads []int32, room *allowance)
 		events:   make([]feature.EventTime, len(heads)),
 	}
 	g.heads, g.ends = byFragment(scan.history, heads, g.position)
-	g.columns = g.newColumns(len(heads))
+	g.columns = g.newColumns(len(heads) + 1)
 	return g, nil
 }
 
@@ -121,6 +122,9 @@ func (g *gatherer) run(ctx context.Context, p *pool) error {
 	})
 	if err != nil {
 		return err
+	}
+	for _, c := range g.columns {
+		c.AppendMissing(feature.NotFound)
 	}
 	g.spread()
 	return nil
@@ -202,12 +206,12 @@ func (g *gatherer) position(slot int32) int64 { return g.scan.best[slot].positio
 
 // spread gives the number of each winner, known at the first slot that it wins, to the slots that follow.
 func (g *gatherer) spread() {
-	last := int64(-1)
+	last, none := int64(-1), int32(len(g.events))
 	for slot := range g.scan.best {
 		position := g.scan.best[slot].position
 		switch {
 		case position < 0:
-			g.winnerOf[slot] = absent
+			g.winnerOf[slot] = none
 		case position == last:
 			g.winnerOf[slot] = g.winnerOf[slot-1]
 		}

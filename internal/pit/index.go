@@ -108,9 +108,8 @@ func (x *index) slice(times []feature.AsOf, groupOf []int32) {
 	for g, end := range ends {
 		rows := order[start:end]
 		start = end
-		byTime := func(a, b int32) int { return cmp.Compare(times[a], times[b]) }
-		if !slices.IsSortedFunc(rows, byTime) {
-			slices.SortFunc(rows, byTime)
+		if len(rows) > 1 {
+			slices.SortFunc(rows, func(a, b int32) int { return cmp.Compare(times[a], times[b]) })
 		}
 		slots := &x.spans[g]
 		slots.start = int32(len(x.times))

@@ -58,7 +58,8 @@ type Joined struct {
 }
 
 type joinedView struct {
-	// slotOf has the slot of each entity row, winnerOf the winner of each slot; either may be absent. A winner is a row of columns and events.
+	// slotOf has the slot of each entity row, which may be absent, winnerOf the winner of each slot: a row of events and columns, or the row after the last
+	// of events, of which columns say that it was not found.
 	slotOf   []int32
 	winnerOf []int32
 	events   []feature.EventTime
@@ -194,18 +195,18 @@ func joinView(ctx context.Context, p *pool, x *index, v *ViewJoin, o Options, ro
 
 func (v *joinedView) unmatched() (rows int64) {
 	for row := range v.slotOf {
-		if v.winner(row) == absent {
+		if v.winner(row) == len(v.events) {
 			rows++
 		}
 	}
 	return rows
 }
 
-// winner returns the winner of an entity row, or absent.
+// winner returns the winner of an entity row: the row after the last of events where there is none.
 func (v *joinedView) winner(row int) int {
 	slot := v.slotOf[row]
 	if slot == absent {
-		return absent
+		return len(v.events)
 	}
 	return int(v.winnerOf[slot])
 }
@@ -220,13 +221,17 @@ func (j *Joined) Stats(view int) Stats { return j.views[view].stats }
 // Null as the winning row has them, NotFound where no row won.
 func (j *Joined) Batch(view, fromRow, toRow int, dst []*feature.Column) {
 	v := &j.views[view]
+	if v.columns == nil {
+		for _, c := range dst {
+			for range toRow - fromRow {
+				c.AppendMissing(feature.NotFound)
+			}
+		}
+		return
+	}
 	v.eachBlock(fromRow, toRow, func(winners []int) {
 		for i, c := range dst {
-			if v.columns == nil {
-				c.Take(nil, winners, feature.NotFound)
-			} else {
-				c.Take(v.columns[i], winners, feature.NotFound)
-			}
+			c.Take(v.columns[i], winners, feature.NotFound)
 		}
 	})
 }
@@ -237,7 +242,7 @@ func (j *Joined) EventTimes(view, fromRow, toRow int, dst *feature.Column) {
 	v := &j.views[view]
 	v.eachBlock(fromRow, toRow, func(winners []int) {
 		for _, w := range winners {
-			if w == absent {
+			if w == len(v.events) {
 				dst.AppendMissing(feature.NotFound)
 			} else {
 				dst.AppendInt64(int64(v.events[w]))
