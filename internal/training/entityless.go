@@ -170,20 +170,11 @@ func compareKeys(c *feature.Column, a, b int) int {
 	switch c.Type {
 	case feature.Int32:
 		return cmp.Compare(c.Int32s[a], c.Int32s[b])
-	case feature.Int64, feature.Timestamp:
+	case feature.Int64:
 		return cmp.Compare(c.Int64s[a], c.Int64s[b])
-	case feature.Bool:
-		return cmp.Compare(boolNumber(c.Bools[a]), boolNumber(c.Bools[b]))
 	default:
 		return bytes.Compare(c.BytesAt(a), c.BytesAt(b))
 	}
-}
-
-func boolNumber(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // histogramSlots is how finely the events of a range are counted.

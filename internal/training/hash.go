@@ -79,11 +79,7 @@ func (h *columnHash) column(a arrow.Array) (*feature.Column, error) {
 func (h *columnHash) add(c *feature.Column) {
 	h.scratch = h.scratch[:0]
 	for _, s := range c.Status {
-		present := byte(0)
-		if s == feature.Present {
-			present = 1
-		}
-		h.scratch = append(h.scratch, present)
+		h.scratch = append(h.scratch, oneIf(s == feature.Present))
 	}
 	write(&h.status, h.scratch)
 	if c.Offsets != nil {
@@ -101,11 +97,7 @@ func (h *columnHash) addValues(c *feature.Column) {
 	case feature.Bool:
 		h.scratch = h.scratch[:0]
 		for _, v := range c.Bools {
-			b := byte(0)
-			if v {
-				b = 1
-			}
-			h.scratch = append(h.scratch, b)
+			h.scratch = append(h.scratch, oneIf(v))
 		}
 		write(&h.values, h.scratch)
 	case feature.Int32:
@@ -140,6 +132,13 @@ func (h *columnHash) addLengths(c *feature.Column) {
 // appendLength appends a length as 8 bytes.
 func appendLength(dst []byte, length int) []byte {
 	return binary.LittleEndian.AppendUint64(dst, uint64(length))
+}
+
+func oneIf(b bool) byte {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // write hashes bytes. A hash takes any.

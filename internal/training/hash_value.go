@@ -82,7 +82,7 @@ func appendValue(dst []byte, a arrow.Array, i int) ([]byte, error) {
 		}
 		return dst, err
 	case *array.Boolean:
-		return append(dst, byte(boolNumber(a.Value(i)))), nil
+		return append(dst, oneIf(a.Value(i))), nil
 	case interface{ Value(int) string }:
 		return append(appendLength(dst, len(a.Value(i))), a.Value(i)...), nil
 	case interface{ Value(int) []byte }:

@@ -238,7 +238,7 @@ func collect(t testing.TB, set *Set) (out answer) {
 // requireSame compares two answers and shows the first row in which they differ.
 func requireSame(t testing.TB, want, got answer, w way) {
 	t.Helper()
-	require.Equal(t, len(want.added), len(got.added), "rows, %+v", w)
+	require.Len(t, got.added, len(want.added), "rows, %+v", w)
 	for row := range want.added {
 		require.Equal(t, want.entities[row], got.entities[row], "row %d, %+v", row, w)
 		require.Equal(t, want.added[row], got.added[row], "row %d, %+v", row, w)

@@ -57,6 +57,12 @@ func labels() []label {
 				`{"a":1,"b":"xy"}`: form(form(le32(1)), form(le64(2), []byte("xy"))), `{"a":null,"b":""}`: form([]byte{0}, form(le64(0))),
 			},
 		},
+		{
+			arrow.StructOf(arrow.Field{Name: "ok", Type: arrow.FixedWidthTypes.Boolean, Nullable: true}, arrow.Field{Name: "at", Type: arrow.FixedWidthTypes.Timestamp_ns}),
+			"struct<ok: bool nullable, at: timestamp[ns, tz=UTC]>", map[string]any{
+				`{"ok":true,"at":"1970-01-01T00:00:00.000000007Z"}`: form(form([]byte{1}), form(le64(7))), `{"ok":false,"at":"1970-01-01T00:00:00Z"}`: form(form([]byte{0}), form(le64(0))),
+			},
+		},
 		{arrow.ListOf(arrow.BinaryTypes.String), "STRING_LIST", map[string]any{`["a","bc"]`: []any{"a", "bc"}, `[]`: []any{}, `["","",""]`: []any{"", "", ""}}},
 		{arrow.ListOf(intsOf), "list<item: list<item: int32, nullable>, nullable>", map[string]any{
 			`[[1],null,[]]`: form(le64(3), form(le64(1), form(le32(1))), []byte{0}, form(le64(0))), `[]`: form(le64(0)),
