@@ -69,64 +69,78 @@ type progressText struct {
 	// entityRows is how many will be sent; −1 where that is not known.
 	entityRows int64
 
-	// The stage that is measured, when it began, and its count then.
-	stage string
-	since time.Time
-	from  uint64
+	step, whole rateMeter
+}
+
+// at returns the text of a moment.
+func (t *progressText) at(now time.Time, p client.Progress) string {
+	s := p.Server
+	done := max(p.RowsReceived, s.GetRowsDone())
+	phase := s.GetPhase()
+	if done > s.GetRowsDone() {
+		phase = twofoldv1.HistoricalProgress_PHASE_SENDING // rows say more than what the server last said
+	}
+	var step, rate string
+	matched := shortCount(s.GetRowsMatched()) + " matched"
+	switch phase {
+	case twofoldv1.HistoricalProgress_PHASE_WAITING_FOR_MEMORY:
+		return "waiting for memory that other training sets use"
+	case twofoldv1.HistoricalProgress_PHASE_SCANNING:
+		step = sentence("scanning "+shortOf(s.GetRowsScanned(), s.GetFeatureRows())+" feature rows", matched)
+		rate = t.step.rate(now, fmt.Sprint("scanning", s.GetPart()), s.GetRowsScanned(), s.GetFeatureRows())
+	case twofoldv1.HistoricalProgress_PHASE_GATHERING:
+		step = sentence("reading values", shortCount(s.GetRowGroupsLeft())+" row groups left", matched)
+	case twofoldv1.HistoricalProgress_PHASE_SENDING:
+		step = "writing"
+		if s.GetParts() <= 1 {
+			step += " " + shortOf(done, s.GetEntityRows()) + " rows"
+		}
+		rate = t.step.rate(now, "writing", done, s.GetEntityRows())
+	default:
+		return t.reading(now, p)
+	}
+	if s.GetParts() <= 1 {
+		return sentence(step, rate)
+	}
+	// Steps of parts come and go; what tells is how far the whole is, as soon as rows have come of it.
+	if whole := t.whole.rate(now, "whole", done, s.GetEntityRows()); whole != "" {
+		rate = whole
+	}
+	return sentence(fmt.Sprintf("part %d of %d", s.GetPart(), s.GetParts()), shortOf(done, s.GetEntityRows())+" rows done", rate, step)
+}
+
+// reading is the text while entity rows are read.
+func (t *progressText) reading(now time.Time, p client.Progress) string {
+	came, total := p.Server.GetEntityRows(), uint64(max(0, t.entityRows)) //nolint:gosec // not negative
+	sent := ""
+	if p.BytesSent > 0 {
+		sent = fmt.Sprintf("%d MiB sent", p.BytesSent>>20)
+	}
+	return sentence("reading "+shortOf(came, total)+" entity rows", sent, t.step.rate(now, "reading", came, total))
 }
 
 // minMeasured is how long a stage must have lasted for its rate to mean something.
 const minMeasured = 500 * time.Millisecond
 
-// at returns the text of a moment.
-func (t *progressText) at(now time.Time, p client.Progress) string {
-	s := p.Server
-	part := ""
-	if s.GetParts() > 1 {
-		part = fmt.Sprintf("part %d of %d", s.GetPart(), s.GetParts())
-	}
-	matched := shortCount(s.GetRowsMatched()) + " matched"
-	phase := s.GetPhase()
-	if p.RowsReceived > s.GetRowsDone() {
-		phase = twofoldv1.HistoricalProgress_PHASE_SENDING // rows say more than what the server last said
-	}
-	switch phase {
-	case twofoldv1.HistoricalProgress_PHASE_WAITING_FOR_MEMORY:
-		return "waiting for memory that other training sets use"
-	case twofoldv1.HistoricalProgress_PHASE_SCANNING:
-		rate := t.rate(now, "scanning"+part, s.GetRowsScanned(), s.GetFeatureRows())
-		return sentence("scanning "+shortOf(s.GetRowsScanned(), s.GetFeatureRows())+" feature rows", matched, part, rate)
-	case twofoldv1.HistoricalProgress_PHASE_GATHERING:
-		return sentence("reading values, "+shortCount(s.GetRowGroupsLeft())+" row groups left", matched, part)
-	case twofoldv1.HistoricalProgress_PHASE_SENDING:
-		done := max(p.RowsReceived, s.GetRowsDone())
-		rate := t.rate(now, "writing"+part, done, s.GetEntityRows())
-		return sentence("writing "+shortOf(done, s.GetEntityRows())+" rows", part, rate)
-	default:
-		rows := uint64(0)
-		if t.entityRows > 0 {
-			rows = uint64(t.entityRows)
-		}
-		sent := ""
-		if p.BytesSent > 0 {
-			sent = fmt.Sprintf("%d MiB sent", p.BytesSent>>20)
-		}
-		rate := t.rate(now, "reading", s.GetEntityRows(), rows)
-		return sentence("reading "+shortOf(s.GetEntityRows(), rows)+" entity rows", sent, rate)
-	}
+// rateMeter measures how fast a stage goes.
+type rateMeter struct {
+	// The stage, when it began, and its count then.
+	stage string
+	since time.Time
+	from  uint64
 }
 
 // rate returns the rate of a stage since it began and the time that it will still take at that rate, in words; empty where neither is known. total is 0
 // where it is not known.
-func (t *progressText) rate(now time.Time, stage string, done, total uint64) string {
-	if t.stage != stage || done < t.from {
-		t.stage, t.since, t.from = stage, now, done
+func (m *rateMeter) rate(now time.Time, stage string, done, total uint64) string {
+	if m.stage != stage || done < m.from {
+		m.stage, m.since, m.from = stage, now, done
 	}
-	took := now.Sub(t.since)
-	if took < minMeasured || done == t.from {
+	took := now.Sub(m.since)
+	if took < minMeasured || done == m.from {
 		return ""
 	}
-	perSecond := float64(done-t.from) / took.Seconds()
+	perSecond := float64(done-m.from) / took.Seconds()
 	text := shortCount(uint64(perSecond)) + " rows/s"
 	if total > done {
 		left := time.Duration(float64(total-done) / perSecond * float64(time.Second))

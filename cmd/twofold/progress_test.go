@@ -33,25 +33,32 @@ func TestProgressText(t *testing.T) {
 		{2, 40 << 20, 0, &twofoldv1.HistoricalProgress{Phase: reading, EntityRows: 400_000}, "reading 400k of 2.00M entity rows, 40 MiB sent, 200k rows/s, 8s left"},
 		{3, 40 << 20, 0, &twofoldv1.HistoricalProgress{Phase: waiting}, "waiting for memory that other training sets use"},
 		{4, 40 << 20, 0, &twofoldv1.HistoricalProgress{Phase: scanning, EntityRows: 2_000_000, FeatureRows: 10_000_000, Part: 1, Parts: 2},
-			"scanning 0 of 10.0M feature rows, 0 matched, part 1 of 2"},
+			"part 1 of 2, 0 of 2.00M rows done, scanning 0 of 10.0M feature rows, 0 matched"},
 		{6, 40 << 20, 0, &twofoldv1.HistoricalProgress{Phase: scanning, EntityRows: 2_000_000, FeatureRows: 10_000_000, RowsScanned: 2_500_000, RowsMatched: 12_345, Part: 1, Parts: 2},
-			"scanning 2.50M of 10.0M feature rows, 12.3k matched, part 1 of 2, 1.25M rows/s, 6s left"},
+			"part 1 of 2, 0 of 2.00M rows done, 1.25M rows/s, 6s left, scanning 2.50M of 10.0M feature rows, 12.3k matched"},
 		{7, 40 << 20, 0, &twofoldv1.HistoricalProgress{Phase: gathering, EntityRows: 2_000_000, FeatureRows: 10_000_000, RowGroupsLeft: 80, RowsMatched: 1_000_000, Part: 1, Parts: 2},
-			"reading values, 80 row groups left, 1.00M matched, part 1 of 2"},
-		{8, 40 << 20, 0, &twofoldv1.HistoricalProgress{Phase: sending, EntityRows: 2_000_000, Part: 1, Parts: 2}, "writing 0 of 2.00M rows, part 1 of 2"},
+			"part 1 of 2, 0 of 2.00M rows done, reading values, 80 row groups left, 1.00M matched"},
+		{8, 40 << 20, 0, &twofoldv1.HistoricalProgress{Phase: sending, EntityRows: 2_000_000, Part: 1, Parts: 2}, "part 1 of 2, 0 of 2.00M rows done, writing"},
 		// Rows that have come say more than what the server last said.
-		{9, 40 << 20, 500_000, &twofoldv1.HistoricalProgress{Phase: gathering, EntityRows: 2_000_000, Part: 1, Parts: 2}, "writing 500k of 2.00M rows, part 1 of 2, 500k rows/s, 3s left"},
+		{9, 40 << 20, 500_000, &twofoldv1.HistoricalProgress{Phase: gathering, EntityRows: 2_000_000, Part: 1, Parts: 2}, "part 1 of 2, 500k of 2.00M rows done, 100k rows/s, 15s left, writing"},
 		{10, 40 << 20, 1_000_000, &twofoldv1.HistoricalProgress{Phase: scanning, EntityRows: 2_000_000, RowsDone: 1_000_000, FeatureRows: 10_000_000, RowsScanned: 1, Part: 2, Parts: 2},
-			"scanning 1 of 10.0M feature rows, 0 matched, part 2 of 2"},
-		// A server that writes itself.
-		{12, 0, 0, &twofoldv1.HistoricalProgress{Phase: sending, EntityRows: 2_000_000, RowsDone: 1_000_000, Part: 1, Parts: 1}, "writing 1.00M of 2.00M rows"},
-		{13, 0, 0, &twofoldv1.HistoricalProgress{Phase: sending, EntityRows: 2_000_000, RowsDone: 2_000_000, Part: 1, Parts: 1}, "writing 2.00M of 2.00M rows, 1.00M rows/s"},
+			"part 2 of 2, 1.00M of 2.00M rows done, 167k rows/s, 6s left, scanning 1 of 10.0M feature rows, 0 matched"},
 	} {
 		at := begin.Add(time.Duration(step.seconds * float64(time.Second)))
 		require.Equal(t, step.want, text.at(at, client.Progress{BytesSent: step.sent, RowsReceived: step.received, Server: step.server}))
 	}
+	// One part, with nothing streamed.
 	unknown := progressText{entityRows: -1}
 	require.Equal(t, "reading 7 entity rows", unknown.at(begin, client.Progress{Server: &twofoldv1.HistoricalProgress{Phase: reading, EntityRows: 7}}))
+	for i, want := range []string{"writing 0 of 3000 rows", "writing 1000 of 3000 rows, 1000 rows/s, 2s left", "writing 2000 of 3000 rows, 1000 rows/s, 1s left", "writing 3000 of 3000 rows, 1000 rows/s"} {
+		server := &twofoldv1.HistoricalProgress{Phase: sending, EntityRows: 3000, RowsDone: uint64(i) * 1000, Part: 1, Parts: 1}
+		require.Equal(t, want, unknown.at(begin.Add(time.Duration(i)*time.Second), client.Progress{Server: server}))
+	}
+	one := progressText{entityRows: -1}
+	server := &twofoldv1.HistoricalProgress{Phase: scanning, FeatureRows: 100, Part: 1, Parts: 1}
+	require.Equal(t, "scanning 0 of 100 feature rows, 0 matched", one.at(begin, client.Progress{Server: server}))
+	server.RowsScanned, server.RowsMatched = 50, 2
+	require.Equal(t, "scanning 50 of 100 feature rows, 2 matched, 50 rows/s, 1s left", one.at(begin.Add(time.Second), client.Progress{Server: server}))
 }
 
 func TestShortCount(t *testing.T) {

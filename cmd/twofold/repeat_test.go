@@ -59,7 +59,7 @@ func readBytes(t *testing.T, path string) string {
 // sameSets requires that two training sets are the same bytes, and their manifests the same but for where the server wrote.
 func sameSets(t *testing.T, a, b string) {
 	t.Helper()
-	require.True(t, readBytes(t, a) == readBytes(t, b), "%s and %s differ", a, b)
+	require.NoError(t, sameBytes(a, b))
 	require.Equal(t, readBytes(t, a+manifestSuffix), readBytes(t, b+manifestSuffix))
 }
 
@@ -111,16 +111,17 @@ func TestRepeat(t *testing.T) {
 		made := r.train(t, "-f", "weather:temp", "--server-entities", "rows/rows.csv", "--server-out", "sets/set.parquet")
 		made.ok(t)
 		require.Contains(t, made.stderr, "the server wrote 4 rows to file://"+set+"\nits manifest is file://"+set+manifestSuffix+"\n")
-		first := readBytes(t, set)
+		first := r.file("first.parquet")
+		require.NoError(t, os.WriteFile(first, []byte(readBytes(t, set)), 0o600))
 		refused := r.train(t, "--manifest", set+manifestSuffix)
 		require.Equal(t, exitFailure, refused.code)
 		require.Contains(t, refused.stderr, "is there already")
 		r.train(t, "--manifest", set+manifestSuffix, "--overwrite").ok(t)
-		require.True(t, first == readBytes(t, set))
+		require.NoError(t, sameBytes(first, set))
 		r.train(t, "--manifest", set+manifestSuffix, "--server-out", "sets/other.parquet").ok(t)
-		require.True(t, first == readBytes(t, filepath.Join(r.store, "sets", "other.parquet")))
+		require.NoError(t, sameBytes(first, filepath.Join(r.store, "sets", "other.parquet")))
 		r.train(t, "--manifest", set+manifestSuffix, "-o", r.file("here.parquet")).ok(t)
-		require.True(t, first == readBytes(t, r.file("here.parquet")))
+		require.NoError(t, sameBytes(first, r.file("here.parquet")))
 	})
 	t.Run("standard input", func(t *testing.T) {
 		m := r.file("stdin.json")
