@@ -2,6 +2,7 @@ package feature
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -28,7 +29,13 @@ type Column struct {
 	Offsets []int
 	Data    []byte
 	Elem    *Column
+	// Limit is the most bytes that a reader of files may put into Data, or into Elem; 0 is any number. A few bytes of a file can stand for many: a reader that would
+	// exceed it fails with ErrLimit. Methods of Column do not look at it.
+	Limit int
 }
+
+// ErrLimit says that values take more than Column.Limit.
+var ErrLimit = errors.New("the values take more memory than they may")
 
 // NewColumn returns an empty column with room for rows.
 func NewColumn(t Type, rows int) *Column {

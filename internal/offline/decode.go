@@ -14,6 +14,16 @@ import (
 // batchRows is how many rows are decoded at once.
 const batchRows = 8192
 
+// maxBatchBytes bounds the text or list elements of one column in a batch.
+const maxBatchBytes = 256 << 20
+
+// newBatchColumn makes a column for batches of a number of rows.
+func newBatchColumn(t feature.Type, rows int64) *feature.Column {
+	c := feature.NewColumn(t, int(min(batchRows, rows)))
+	c.Limit = maxBatchBytes
+	return c
+}
+
 // columnReader reads one column of one row group from front to back.
 type columnReader interface {
 	// read appends the next n rows to dst.
@@ -263,6 +273,9 @@ func (r *listReader[T]) readElements(dst *feature.Column, start bool) (int, erro
 	r.pending = r.pending[elements:]
 	if dst == nil || elements == 0 {
 		return elements, nil
+	}
+	if dst.Limit > 0 && dst.Elem.SizeBytes() > dst.Limit {
+		return 0, errPastLimit(dst.Limit)
 	}
 	return elements, r.convert(dst.Elem, values)
 }

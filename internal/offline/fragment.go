@@ -48,7 +48,7 @@ func (f *Fragment) Keys(ctx context.Context, within feature.TimeRange, yield fun
 	defer g.close()
 	columns := make([]*feature.Column, len(bindings))
 	for i, b := range bindings {
-		columns[i] = feature.NewColumn(b.t, int(min(batchRows, f.NumRows())))
+		columns[i] = newBatchColumn(b.t, f.NumRows())
 	}
 	at := int64(0)
 	for _, r := range ranges {

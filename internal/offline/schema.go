@@ -269,7 +269,7 @@ func (r *Rows) Read(ctx context.Context, columns []RowColumn, yield func([]*feat
 		return err
 	}
 	for i, w := range wants {
-		batch[i] = feature.NewColumn(w.t, int(min(batchRows, r.NumRows())))
+		batch[i] = newBatchColumn(w.t, r.NumRows())
 	}
 	for _, s := range r.sources {
 		if err := s.readAll(ctx, wants, batch, yield); err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/schema"
 
+	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
 )
 
@@ -93,11 +94,25 @@ func appendDoubles(dst *feature.Column, values []float64) error {
 }
 
 func appendBytes[T ~[]byte](dst *feature.Column, values []T) error {
+	if dst.Limit > 0 {
+		size := len(dst.Data)
+		for _, v := range values {
+			size += len(v)
+		}
+		if size > dst.Limit {
+			return errPastLimit(dst.Limit)
+		}
+	}
 	for _, v := range values {
 		dst.Data = append(dst.Data, v...)
 		dst.Offsets = append(dst.Offsets, len(dst.Data))
 	}
 	return nil
+}
+
+// errPastLimit says that a column would take more bytes than it may.
+func errPastLimit(limit int) error {
+	return fault.New(fault.Exhausted, "%w: more than %d bytes", feature.ErrLimit, limit)
 }
 
 func appendStrings[T ~[]byte](dst *feature.Column, values []T) error {

@@ -3,6 +3,8 @@ package pit
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/twofold-ml/twofold/internal/fault"
@@ -171,7 +173,20 @@ func (g *gatherer) fragment(ctx context.Context, f int, turn <-chan struct{}, ne
 // gather appends rows of a fragment to columns, where there is room for their values of variable length.
 func (g *gatherer) gather(ctx context.Context, fragment Fragment, rows []int64, columns []*feature.Column) error {
 	before := variableSize(columns)
-	if err := gatherRows(ctx, fragment, rows, g.features, columns); err != nil {
+	for _, c := range columns {
+		c.Limit = 0
+		if left := g.room.left(); left > 0 {
+			c.Limit = len(c.Data) + left
+			if c.Elem != nil {
+				c.Limit += c.Elem.SizeBytes()
+			}
+		}
+	}
+	err := gatherRows(ctx, fragment, rows, g.features, columns)
+	if errors.Is(err, feature.ErrLimit) {
+		return fmt.Errorf("%w: %w", ErrTooLarge, err)
+	}
+	if err != nil {
 		return err
 	}
 	return g.room.take(variableSize(columns) - before)

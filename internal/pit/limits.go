@@ -74,6 +74,14 @@ type allowance struct {
 	most int64
 }
 
+// left is how many bytes there still is room for, at least 1; 0 where there is no bound.
+func (a *allowance) left() int {
+	if a == nil {
+		return 0
+	}
+	return int(max(1, a.most-a.used.Load()))
+}
+
 // take counts bytes and refuses those past the bound.
 func (a *allowance) take(bytes int64) error {
 	if a != nil && a.used.Add(bytes) > a.most {
