@@ -33,19 +33,19 @@ const (
 	variableBytes = 32
 )
 
-// BytesPerRow is about how much memory a join takes for each entity row, where every row matches a feature row of its own. Strings and lists are
-// guessed: see Options.MaxBytes.
-func BytesPerRow(views []ViewJoin) int64 {
-	bytes := int64(timeBytes + 2*timeBytes)
+// BytesPerRow is about how much memory a join takes for each entity row, where every row matches a feature row of its own: for what it knows of the row, and
+// for the values. Strings and lists are guessed: see Options.MaxBytes.
+func BytesPerRow(views []ViewJoin) (state, values int64) {
+	state = timeBytes + 2*timeBytes
 	for _, v := range views {
 		// Views with the same keys share an index; counted as if they did not, because few join many views.
-		bytes += placeBytes*3 + timeBytes + internBytes + keyBytes*int64(len(v.Keys))
-		bytes += candidateBytes + 2*placeBytes + timeBytes
+		state += placeBytes*3 + timeBytes + internBytes + keyBytes*int64(len(v.Keys))
+		state += candidateBytes + 2*placeBytes + timeBytes
 		for _, f := range v.Features {
-			bytes += valueBytes(v.View.Features[f].Type)
+			values += valueBytes(v.View.Features[f].Type)
 		}
 	}
-	return bytes
+	return state, values
 }
 
 // valueBytes is the size of one value with its status, where its length varies a guess.

@@ -146,7 +146,16 @@ func (s *Set) fixedBytes() int64 {
 
 // bytesPerRow is the memory that one entity row takes in a join, about. Values of variable length are guessed; where they are larger the join says
 // so (pit.ErrTooLarge) and the part is halved.
-func (s *Set) bytesPerRow() int64 { return pit.BytesPerRow(s.views) + s.rows.bytesPerRow() }
+func (s *Set) bytesPerRow() int64 {
+	state, values := pit.BytesPerRow(s.views)
+	return state + values + s.rows.bytesPerRow()
+}
+
+// valueBytes is the room for the values of a part of so many rows: what its keys and slots leave of the memory, and a quarter of that at least.
+func (s *Set) valueBytes(bytes, rows int64) int64 {
+	state, _ := pit.BytesPerRow(s.views)
+	return max(bytes-rows*(state+s.rows.bytesPerRow()), bytes/4)
+}
 
 // partRows is how many entity rows are joined at once in so much memory.
 func (s *Set) partRows(bytes int64) int64 {
@@ -188,7 +197,7 @@ func (s *Set) join(ctx context.Context, from, to int64, progress *pit.Progress, 
 	if err != nil {
 		return nil, err
 	}
-	return pit.Join(ctx, rows, s.views, pit.Options{CreatedTimeCutoff: s.spec.CreatedTimeCutoff, Workers: s.spec.workers(), Progress: progress, MaxBytes: bytes})
+	return pit.Join(ctx, rows, s.views, pit.Options{CreatedTimeCutoff: s.spec.CreatedTimeCutoff, Workers: s.spec.workers(), Progress: progress, MaxBytes: s.valueBytes(bytes, to-from)})
 }
 
 // count adds what a part has read.
