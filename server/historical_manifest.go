@@ -17,6 +17,7 @@ func (c *historicalCall) manifest() (*twofoldv1.HistoricalManifest, error) {
 		RowCount: uint64(c.rows.Len()), DefinitionsHash: c.catalog.registry.Hash(), SelectionHash: c.selection.Hash(), Header: c.optionsOnly(), ContentHash: c.set.Hash(),
 		EntityRows: &twofoldv1.EntityRowsManifest{
 			RowCount: uint64(c.rows.Len()), FilteredRows: uint64(c.rows.Filtered()), ContentHash: c.rows.Hash(), Files: sourceFiles(c.entityFiles),
+			Columns: columnSchemas(c.rows.Schema()),
 		},
 	}
 	for v, view := range c.selection.Views {

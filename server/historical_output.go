@@ -32,8 +32,7 @@ func (c *historicalCall) checkOutput() error {
 
 // writeOutput joins the rows and writes them to a Parquet file, then its manifest beside it.
 func (c *historicalCall) writeOutput() error {
-	out := &arrowEncoder{call: c}
-	schema := &twofoldv1.HistoricalSchema{Columns: out.call.columnSchema()}
+	schema := &twofoldv1.HistoricalSchema{Columns: columnSchemas(c.set.Schema())}
 	if err := c.out.send(&twofoldv1.GetHistoricalFeaturesResponse{Message: &twofoldv1.GetHistoricalFeaturesResponse_Schema{Schema: schema}}); err != nil {
 		return err
 	}

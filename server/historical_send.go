@@ -36,9 +36,9 @@ func (c *historicalCall) newEncoder() encoder {
 	return newArrowEncoder(c)
 }
 
-// columnSchema names the columns of the result.
-func (c *historicalCall) columnSchema() (columns []*twofoldv1.ColumnSchema) {
-	for _, field := range c.set.Schema().Fields() {
+// columnSchemas names columns and their types.
+func columnSchemas(schema *arrow.Schema) (columns []*twofoldv1.ColumnSchema) {
+	for _, field := range schema.Fields() {
 		kind, err := arrowwire.TypeOf(field.Type)
 		if err != nil {
 			kind = 0 // a passed-through type that the contract has no name for
@@ -52,7 +52,7 @@ func (c *historicalCall) columnSchema() (columns []*twofoldv1.ColumnSchema) {
 type columnEncoder struct{ call *historicalCall }
 
 func (e *columnEncoder) schema() (*twofoldv1.HistoricalSchema, error) {
-	return &twofoldv1.HistoricalSchema{Columns: e.call.columnSchema()}, nil
+	return &twofoldv1.HistoricalSchema{Columns: columnSchemas(e.call.set.Schema())}, nil
 }
 
 func (e *columnEncoder) run(ctx context.Context) error {
@@ -115,7 +115,7 @@ func (e *arrowEncoder) schema() (*twofoldv1.HistoricalSchema, error) {
 		return nil, errors.New("arrow schema: an empty stream does not end as the format says")
 	}
 	e.headBytes = len(head)
-	return &twofoldv1.HistoricalSchema{Columns: e.call.columnSchema(), ArrowIpc: head}, nil
+	return &twofoldv1.HistoricalSchema{Columns: columnSchemas(e.call.set.Schema()), ArrowIpc: head}, nil
 }
 
 func (e *arrowEncoder) run(ctx context.Context) error {

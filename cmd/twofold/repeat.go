@@ -13,6 +13,7 @@ import (
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/offline"
+	"github.com/twofold-ml/twofold/internal/wire"
 )
 
 const (
@@ -50,6 +51,9 @@ func (a *app) repetition(cmd *cobra.Command, c *connection, o trainOptions) (*tr
 	if job.header.GetOutput() != nil && o.overwrite {
 		job.header.Output.Overwrite = true
 	}
+	if err := recordedTypes(job, earlier.GetEntityRows().GetColumns()); err != nil {
+		return nil, err
+	}
 	if job.entities != "" || job.header.GetEntities() != nil {
 		return job, nil
 	}
@@ -58,6 +62,21 @@ func (a *app) repetition(cmd *cobra.Command, c *connection, o trainOptions) (*tr
 		return nil, usagef(cmd, "--entities is missing: the manifest does not say what file its entity rows came from (standard input, or a client of another kind); give the same rows again")
 	}
 	return job, nil
+}
+
+// recordedTypes has the entity rows read as the types that they had, where no flag says otherwise: in CSV the file does not say.
+func recordedTypes(job *trainJob, columns []*twofoldv1.ColumnSchema) error {
+	for _, column := range columns {
+		if _, said := job.types[column.GetName()]; said || column.GetType() == twofoldv1.ValueType_VALUE_TYPE_UNSPECIFIED {
+			continue
+		}
+		t, err := wire.TypeFromProto(column.GetType())
+		if err != nil {
+			return fmt.Errorf("manifest: column %q of the entity rows: %w", column.GetName(), err)
+		}
+		job.types[column.GetName()] = t
+	}
+	return nil
 }
 
 // readManifest reads a manifest that can be repeated.

@@ -1847,7 +1847,9 @@ type EntityRowsManifest struct {
 	// Hash of the rows that were joined, like HistoricalManifest.content_hash.
 	ContentHash string `protobuf:"bytes,3,opt,name=content_hash,json=contentHash,proto3" json:"content_hash,omitempty"`
 	// The files that they were read from: by the server, or where they were streamed, by the client that saved this manifest.
-	Files         []*SourceFile `protobuf:"bytes,4,rep,name=files,proto3" json:"files,omitempty"`
+	Files []*SourceFile `protobuf:"bytes,4,rep,name=files,proto3" json:"files,omitempty"`
+	// The columns of the rows: what to read a CSV file as, so that it gives the same rows again.
+	Columns       []*ColumnSchema `protobuf:"bytes,5,rep,name=columns,proto3" json:"columns,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1906,6 +1908,13 @@ func (x *EntityRowsManifest) GetContentHash() string {
 func (x *EntityRowsManifest) GetFiles() []*SourceFile {
 	if x != nil {
 		return x.Files
+	}
+	return nil
+}
+
+func (x *EntityRowsManifest) GetColumns() []*ColumnSchema {
+	if x != nil {
+		return x.Columns
 	}
 	return nil
 }
@@ -2374,12 +2383,13 @@ const file_twofold_v1_feature_service_proto_rawDesc = "" +
 	"\ventity_rows\x18\a \x01(\v2\x1e.twofold.v1.EntityRowsManifestR\n" +
 	"entityRows\x12!\n" +
 	"\fcontent_hash\x18\b \x01(\tR\vcontentHash\x12.\n" +
-	"\x06output\x18\t \x01(\v2\x16.twofold.v1.SourceFileR\x06output\"\xa7\x01\n" +
+	"\x06output\x18\t \x01(\v2\x16.twofold.v1.SourceFileR\x06output\"\xdb\x01\n" +
 	"\x12EntityRowsManifest\x12\x1b\n" +
 	"\trow_count\x18\x01 \x01(\x04R\browCount\x12#\n" +
 	"\rfiltered_rows\x18\x02 \x01(\x04R\ffilteredRows\x12!\n" +
 	"\fcontent_hash\x18\x03 \x01(\tR\vcontentHash\x12,\n" +
-	"\x05files\x18\x04 \x03(\v2\x16.twofold.v1.SourceFileR\x05files\"\x89\x02\n" +
+	"\x05files\x18\x04 \x03(\v2\x16.twofold.v1.SourceFileR\x05files\x122\n" +
+	"\acolumns\x18\x05 \x03(\v2\x18.twofold.v1.ColumnSchemaR\acolumns\"\x89\x02\n" +
 	"\x16HistoricalViewManifest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12,\n" +
 	"\x05files\x18\x02 \x03(\v2\x16.twofold.v1.SourceFileR\x05files\x12\x1b\n" +
@@ -2511,22 +2521,23 @@ var file_twofold_v1_feature_service_proto_depIdxs = []int32{
 	22, // 33: twofold.v1.HistoricalManifest.entity_rows:type_name -> twofold.v1.EntityRowsManifest
 	24, // 34: twofold.v1.HistoricalManifest.output:type_name -> twofold.v1.SourceFile
 	24, // 35: twofold.v1.EntityRowsManifest.files:type_name -> twofold.v1.SourceFile
-	24, // 36: twofold.v1.HistoricalViewManifest.files:type_name -> twofold.v1.SourceFile
-	28, // 37: twofold.v1.HistoricalViewManifest.ttl:type_name -> google.protobuf.Duration
-	27, // 38: twofold.v1.PushFeaturesRequest.columns:type_name -> twofold.v1.Column
-	3,  // 39: twofold.v1.FeatureService.GetOnlineFeatures:input_type -> twofold.v1.GetOnlineFeaturesRequest
-	6,  // 40: twofold.v1.FeatureService.StreamOnlineFeatures:input_type -> twofold.v1.StreamOnlineFeaturesRequest
-	8,  // 41: twofold.v1.FeatureService.GetHistoricalFeatures:input_type -> twofold.v1.GetHistoricalFeaturesRequest
-	25, // 42: twofold.v1.FeatureService.PushFeatures:input_type -> twofold.v1.PushFeaturesRequest
-	4,  // 43: twofold.v1.FeatureService.GetOnlineFeatures:output_type -> twofold.v1.GetOnlineFeaturesResponse
-	7,  // 44: twofold.v1.FeatureService.StreamOnlineFeatures:output_type -> twofold.v1.StreamOnlineFeaturesResponse
-	16, // 45: twofold.v1.FeatureService.GetHistoricalFeatures:output_type -> twofold.v1.GetHistoricalFeaturesResponse
-	26, // 46: twofold.v1.FeatureService.PushFeatures:output_type -> twofold.v1.PushFeaturesResponse
-	43, // [43:47] is the sub-list for method output_type
-	39, // [39:43] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	19, // 36: twofold.v1.EntityRowsManifest.columns:type_name -> twofold.v1.ColumnSchema
+	24, // 37: twofold.v1.HistoricalViewManifest.files:type_name -> twofold.v1.SourceFile
+	28, // 38: twofold.v1.HistoricalViewManifest.ttl:type_name -> google.protobuf.Duration
+	27, // 39: twofold.v1.PushFeaturesRequest.columns:type_name -> twofold.v1.Column
+	3,  // 40: twofold.v1.FeatureService.GetOnlineFeatures:input_type -> twofold.v1.GetOnlineFeaturesRequest
+	6,  // 41: twofold.v1.FeatureService.StreamOnlineFeatures:input_type -> twofold.v1.StreamOnlineFeaturesRequest
+	8,  // 42: twofold.v1.FeatureService.GetHistoricalFeatures:input_type -> twofold.v1.GetHistoricalFeaturesRequest
+	25, // 43: twofold.v1.FeatureService.PushFeatures:input_type -> twofold.v1.PushFeaturesRequest
+	4,  // 44: twofold.v1.FeatureService.GetOnlineFeatures:output_type -> twofold.v1.GetOnlineFeaturesResponse
+	7,  // 45: twofold.v1.FeatureService.StreamOnlineFeatures:output_type -> twofold.v1.StreamOnlineFeaturesResponse
+	16, // 46: twofold.v1.FeatureService.GetHistoricalFeatures:output_type -> twofold.v1.GetHistoricalFeaturesResponse
+	26, // 47: twofold.v1.FeatureService.PushFeatures:output_type -> twofold.v1.PushFeaturesResponse
+	44, // [44:48] is the sub-list for method output_type
+	40, // [40:44] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_twofold_v1_feature_service_proto_init() }
