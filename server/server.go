@@ -49,8 +49,8 @@ type Options struct {
 	PingInterval time.Duration
 	// TrainingMemory is the memory that all historical calls together may take, in bytes. Defaults to 1 GiB.
 	TrainingMemory int64
-	// TrainingActive is called with +1 when a historical call gets memory for its join, and with −1 when it gives it back. Defaults to nil: nobody is told.
-	TrainingActive func(change int)
+	// TrainingMemoryInUse is called with the bytes that historical calls have been given for their joins, whenever that changes. Defaults to nil: nobody is told.
+	TrainingMemoryInUse func(bytes int64)
 	// EntityPaths and OutputPaths say which files a historical call may name for its entity rows and its result. Default to none.
 	EntityPaths, OutputPaths *offline.PathRules
 	// TempDir is the folder for entity rows that are not kept in memory. Defaults to the system's.
@@ -133,7 +133,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, trainingMemory: training.NewBudget(o.TrainingMemory, o.TrainingActive), validator: validator, metrics: m, gates: newGates(o.Limits, o.Metrics), health: health.NewServer()}
+	s := &Server{o: o, trainingMemory: training.NewBudget(o.TrainingMemory, o.TrainingMemoryInUse), validator: validator, metrics: m, gates: newGates(o.Limits, o.Metrics), health: health.NewServer()}
 	s.catalog.Store(catalog)
 	s.stopping = make(chan struct{})
 	s.stop = sync.OnceFunc(func() { close(s.stopping) })

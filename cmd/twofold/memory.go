@@ -3,7 +3,6 @@ package main
 import (
 	"os"
 	"runtime/debug"
-	"sync"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 
@@ -15,8 +14,10 @@ const (
 	// servingGCPercent lets the heap grow to five times what is live before it is collected. A server has little that lives (connections,
 	// plans, buffers) and makes much garbage, so that Go's own 100 would collect tens of times a second to save some megabytes.
 	servingGCPercent = 400
-	// trainingGCPercent holds while training sets are made: then much lives, most of it numbers, which a collection need not look at.
-	trainingGCPercent = 25
+	// While training sets are made, much lives that a collection need not look at: numbers. Then the heap may grow by trainingGarbage past what was given to
+	// them, or by leastGCPercent of it.
+	trainingGarbage = 96 << 20
+	leastGCPercent  = 25
 )
 
 // tuneCollector sets the garbage collector for a serving process, unless its environment does (GOGC).
@@ -26,25 +27,17 @@ func tuneCollector() {
 	}
 }
 
-// tuneForTraining returns what is to be told of training sets that begin (+1) and end (−1), for the garbage collector.
-func tuneForTraining() func(change int) {
+// tuneForTraining returns what is to be told of the memory that training sets have been given, for the garbage collector.
+func tuneForTraining() func(inUse int64) {
 	if os.Getenv("GOGC") != "" {
 		return nil
 	}
-	var mu sync.Mutex
-	active := 0
-	return func(change int) {
-		mu.Lock()
-		defer mu.Unlock()
-		before := active
-		active += change
-		switch {
-		case before == 0 && active > 0:
-			debug.SetGCPercent(trainingGCPercent)
-		case before > 0 && active == 0:
-			debug.SetGCPercent(servingGCPercent)
-		}
-	}
+	return func(inUse int64) { debug.SetGCPercent(gcPercent(inUse)) }
+}
+
+// gcPercent is how far the heap may grow past what lives, where training sets have so many bytes.
+func gcPercent(inUse int64) int {
+	return int(min(servingGCPercent, max(leastGCPercent, 100*trainingGarbage/max(1, inUse))))
 }
 
 // trainingMemory is the size of the setting memory: of the container's limit, or of the machine where there is none.

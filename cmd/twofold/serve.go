@@ -94,7 +94,7 @@ func (p *process) newServing(set *definition.Set) (*serving, error) {
 	s := &serving{process: p, metrics: metrics}
 	options := server.Options{
 		Definitions: set, Online: p.online, Offline: p.offline, Now: p.now, Logger: p.log, Metrics: metrics,
-		Limits: serverLimits(c.Limits), DrainTimeout: c.DrainTimeout, TempDir: c.Historical.TempDir, TrainingActive: tuneForTraining(),
+		Limits: serverLimits(c.Limits), DrainTimeout: c.DrainTimeout, TempDir: c.Historical.TempDir, TrainingMemoryInUse: tuneForTraining(),
 	}
 	err := p.allowPaths(&options)
 	if err != nil {

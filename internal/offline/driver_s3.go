@@ -72,6 +72,7 @@ func newS3Driver(ctx context.Context, c S3Config) (*s3Driver, error) {
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		o.Retryer = retry.NewStandard(func(r *retry.StandardOptions) {
+			r.Retryables = append(r.Retryables, retry.RetryableHTTPStatusCode{Codes: map[int]struct{}{http.StatusTooManyRequests: {}}})
 			r.MaxAttempts = s3Attempts
 			r.MaxBackoff = s3MaxBackoff
 		})

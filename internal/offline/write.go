@@ -9,8 +9,11 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 )
 
-// writtenGroupRows is the most rows of a row group that is written.
-const writtenGroupRows = 1 << 20
+// A row group that is written is in memory until it is complete: it ends after so many rows, or once its pages have so many bytes.
+const (
+	writtenGroupRows  = 1 << 20
+	writtenGroupBytes = 64 << 20
+)
 
 // ParquetWriter writes Arrow records to a Parquet file that any reader takes: zstd, standard lists, times as microseconds in UTC.
 type ParquetWriter struct{ w *pqarrow.FileWriter }
@@ -35,7 +38,14 @@ func NewParquetWriter(w io.Writer, schema *arrow.Schema) (*ParquetWriter, error)
 }
 
 // Write appends the rows of a record of the schema. The record may be released afterwards.
-func (w *ParquetWriter) Write(record arrow.RecordBatch) error { return w.w.WriteBuffered(record) }
+func (w *ParquetWriter) Write(record arrow.RecordBatch) error {
+	if w.w.RowGroupTotalCompressedBytes() >= writtenGroupBytes {
+		if err := w.w.NewBufferedRowGroupChecked(); err != nil {
+			return err
+		}
+	}
+	return w.w.WriteBuffered(record)
+}
 
 // Close writes the end of the file. Without it the file is not readable.
 func (w *ParquetWriter) Close() error { return w.w.Close() }

@@ -2,6 +2,7 @@ package training
 
 import (
 	"context"
+	"sync"
 
 	"golang.org/x/sync/semaphore"
 )
@@ -10,8 +11,10 @@ import (
 type Budget struct {
 	leases *semaphore.Weighted
 	total  int64
-	// changed is called with +1 and −1 when a call gets and gives back memory; nil for nothing.
-	changed func(int)
+	// inUse is what calls have been given; changed is called with it whenever it changes, nil for nobody.
+	mu      sync.Mutex
+	inUse   int64
+	changed func(inUse int64)
 }
 
 // spoolShare and leaseShare divide a budget: one part in spoolShare is what the entity rows of one call may take before they go to a file; all
@@ -23,9 +26,9 @@ const (
 	leastLease = 16 << 20
 )
 
-// NewBudget returns a budget of so many bytes, at least 64 MiB. changed is called with +1 when a call gets memory and with −1 when it gives it back; it
-// may be nil.
-func NewBudget(bytes int64, changed func(int)) *Budget {
+// NewBudget returns a budget of so many bytes, at least 64 MiB. changed is called with what all calls have been given together, whenever that changes, one
+// call at a time; it may be nil.
+func NewBudget(bytes int64, changed func(inUse int64)) *Budget {
 	total := max(bytes, 4*leastLease)
 	return &Budget{leases: semaphore.NewWeighted(total - total/leaseShare), total: total, changed: changed}
 }
@@ -45,9 +48,7 @@ func (b *Budget) acquire(ctx context.Context, want int64, waiting func()) (lease
 			return lease{}, err
 		}
 	}
-	if b.changed != nil {
-		b.changed(+1)
-	}
+	b.use(granted)
 	return lease{b, granted}, nil
 }
 
@@ -62,7 +63,15 @@ func (l lease) release() {
 		return
 	}
 	l.from.leases.Release(l.bytes)
-	if l.from.changed != nil {
-		l.from.changed(-1)
+	l.from.use(-l.bytes)
+}
+
+// use counts what is given, and, where it is negative, given back.
+func (b *Budget) use(bytes int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.inUse += bytes
+	if b.changed != nil {
+		b.changed(b.inUse)
 	}
 }
