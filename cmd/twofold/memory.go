@@ -16,7 +16,7 @@ const (
 	servingGCPercent = 400
 	// While training sets are made, much lives that a collection need not look at: numbers. Then the heap may grow by trainingGarbage past what was given to
 	// them, or by leastGCPercent of it.
-	trainingGarbage = 96 << 20
+	trainingGarbage = 128 << 20
 	leastGCPercent  = 25
 )
 

@@ -149,7 +149,7 @@ func FuzzKeyArgs(f *testing.F) {
 
 // TestGCPercent: little memory for training sets leaves the collector as it is for serving, much has it collect early.
 func TestGCPercent(t *testing.T) {
-	for inUse, want := range map[int64]int{0: 400, 16 << 20: 400, 24 << 20: 400, 96 << 20: 100, 192 << 20: 50, 1 << 30: 25, 100 << 30: 25} {
+	for inUse, want := range map[int64]int{0: 400, 16 << 20: 400, 24 << 20: 400, 128 << 20: 100, 256 << 20: 50, 1 << 30: 25, 100 << 30: 25} {
 		if got := gcPercent(inUse); got != want {
 			t.Errorf("%d bytes: %d %%, want %d", inUse, got, want)
 		}

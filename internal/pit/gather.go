@@ -1,7 +1,6 @@
 package pit
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,21 +38,50 @@ func byFragment[T any](h *history, items []T, position func(T) int64) (grouped [
 	return grouped, ends
 }
 
-// sortByPosition sorts items by position. Positions are copied beside the items first: looking them up at each comparison would miss
-// the cache each time.
-func sortByPosition[T any](items []T, position func(T) int64) {
-	type placed struct {
-		position int64
-		item     T
-	}
-	sorted := make([]placed, len(items))
+// placed is an item with its position from a base on.
+type placed[T any] struct {
+	position uint64
+	item     T
+}
+
+// sortByPosition sorts items by position, none of which is less than base or occurs twice. Positions are copied beside the items first: looking them up at each
+// step would miss the cache each time.
+func sortByPosition[T any](items []T, base int64, position func(T) int64) {
+	sorted, most := make([]placed[T], len(items)), uint64(0)
 	for i, item := range items {
-		sorted[i] = placed{position(item), item}
+		at := uint64(position(item) - base)
+		sorted[i] = placed[T]{at, item}
+		most = max(most, at)
 	}
-	slices.SortFunc(sorted, func(a, b placed) int { return cmp.Compare(a.position, b.position) })
-	for i, p := range sorted {
+	for i, p := range radixSort(sorted, most) {
 		items[i] = p.item
 	}
+}
+
+// digitBits is how much of a position one pass of radixSort looks at.
+const digitBits = 11
+
+// radixSort returns items sorted by positions up to most, digit by digit; it uses the memory of items.
+func radixSort[T any](items []placed[T], most uint64) []placed[T] {
+	other := make([]placed[T], len(items))
+	for shift := 0; shift < 64 && most>>shift > 0; shift += digitBits {
+		var starts [1 << digitBits]int
+		for i := range items {
+			starts[items[i].position>>shift&(1<<digitBits-1)]++
+		}
+		next := 0
+		for digit, count := range starts {
+			starts[digit] = next
+			next += count
+		}
+		for i := range items {
+			at := &starts[items[i].position>>shift&(1<<digitBits-1)]
+			other[*at] = items[i]
+			*at++
+		}
+		items, other = other, items
+	}
+	return items
 }
 
 // gatherer reads the feature values of a view's winners into one column a feature, in the order of their positions.
@@ -101,8 +129,8 @@ func (g *gatherer) newColumns(rows int) []*feature.Column {
 	return columns
 }
 
-// run gathers fragment by fragment, several at once. Values join the columns in the order of the fragments: the first of
-// those being read goes straight into the columns, the others wait in columns of their own, so no more than one a worker waits.
+// run gathers fragment by fragment, several at once. Values of fixed width go straight to their places in the columns. Those of variable length join the columns in
+// the order of the fragments, and wait in columns of their own until it is their turn: no more than one fragment a worker waits.
 func (g *gatherer) run(ctx context.Context, p *pool) error {
 	var shares []int
 	for f := range g.ends {
@@ -126,6 +154,9 @@ func (g *gatherer) run(ctx context.Context, p *pool) error {
 		return err
 	}
 	for _, c := range g.columns {
+		if c.HasWindow() {
+			c.SetLen(len(g.heads))
+		}
 		c.AppendMissing(feature.NotFound)
 	}
 	g.spread()
@@ -140,29 +171,44 @@ func (g *gatherer) share(fragment int) (from, to int) {
 	return from, g.ends[fragment]
 }
 
-// fragment gathers the winners of one fragment, once turn is closed; then it closes next.
+// fragment gathers the winners of one fragment. What must be in order it appends once turn is closed; then it closes next.
 func (g *gatherer) fragment(ctx context.Context, f int, turn <-chan struct{}, next chan<- struct{}) error {
 	rows := g.rank(f)
 	if len(g.features) == 0 {
 		return nil
 	}
-	fragment := g.scan.history.fragments[f]
+	from, to := g.share(f)
+	columns := make([]*feature.Column, len(g.columns))
+	for i, c := range g.columns {
+		if c.HasWindow() {
+			columns[i] = c.Window(from, to)
+		} else {
+			columns[i] = feature.NewColumn(c.Type, len(rows))
+		}
+	}
+	if err := g.gather(ctx, g.scan.history.fragments[f], rows, columns); err != nil {
+		return err
+	}
+	for i, c := range columns {
+		if c.HasWindow() {
+			g.columns[i].Put(c, from)
+		}
+	}
+	return g.inTurn(ctx, columns, turn, next)
+}
+
+// inTurn appends the columns of variable length, once turn is closed; then it closes next.
+func (g *gatherer) inTurn(ctx context.Context, columns []*feature.Column, turn <-chan struct{}, next chan<- struct{}) error {
+	if !slices.ContainsFunc(columns, func(c *feature.Column) bool { return !c.HasWindow() }) {
+		return nil
+	}
 	select {
 	case <-turn:
-		if err := g.gather(ctx, fragment, rows, g.columns); err != nil {
-			return err
-		}
-	default:
-		columns := g.newColumns(len(rows))
-		if err := g.gather(ctx, fragment, rows, columns); err != nil {
-			return err
-		}
-		select {
-		case <-turn:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		for i, c := range columns {
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for i, c := range columns {
+		if !c.HasWindow() {
 			g.columns[i].AppendColumn(c)
 		}
 	}
@@ -207,7 +253,7 @@ func variableSize(columns []*feature.Column) (bytes int64) {
 func (g *gatherer) rank(f int) []int64 {
 	from, to := g.share(f)
 	heads, best := g.heads[from:to], g.scan.best
-	sortByPosition(heads, g.position)
+	sortByPosition(heads, g.scan.history.starts[f], g.position)
 	rows := make([]int64, len(heads))
 	for i, slot := range heads {
 		rows[i] = best[slot].position - g.scan.history.starts[f]

@@ -264,7 +264,7 @@ func (w *Winners) share(fragment int) []winnerRef {
 
 func (w *Winners) sort(ctx context.Context, p *pool) error {
 	return p.each(ctx, len(w.ends), func(_ context.Context, f int) error {
-		sortByPosition(w.share(f), w.scan.position)
+		sortByPosition(w.share(f), w.scan.history.starts[f], w.scan.position)
 		return nil
 	})
 }

@@ -118,7 +118,9 @@ func (v *viewScan) locate(rows, groups []int32, batch feature.KeyBatch, slots []
 		s := &spans[i]
 		slot, at := s.start, s.first
 		if int64(at) < known {
-			slot = x.firstAtOrAfter(slot+1, s.end, known)
+			if slot++; slot < s.end {
+				slot = x.firstAtOrAfter(slot, s.end, known)
+			}
 			if slot == s.end {
 				slots[i] = absent
 				continue
