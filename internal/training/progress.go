@@ -1,6 +1,7 @@
 package training
 
 import (
+	"sync"
 	"sync/atomic"
 
 	"github.com/twofold-ml/twofold/internal/pit"
@@ -20,12 +21,15 @@ const (
 
 // Progress says how far a training set is. It may be read at any time, from any goroutine. Its zero value is that of a set that begins.
 type Progress struct {
-	phase       atomic.Int32
-	entityRows  atomic.Int64
-	memory      atomic.Int64
-	done        atomic.Int64
-	part, parts atomic.Int32
-	join        atomic.Pointer[pit.Progress]
+	entityRows atomic.Int64
+	memory     atomic.Int64
+	done       atomic.Int64
+
+	// mu guards what changes together, so that no moment has the phase of one part and the number of the next.
+	mu          sync.Mutex
+	phase       Phase
+	part, parts int
+	join        *pit.Progress
 }
 
 // At is a moment of a Progress.
@@ -45,17 +49,21 @@ type At struct {
 
 // At returns the present moment.
 func (p *Progress) At() At {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	at := At{
-		Phase: Phase(p.phase.Load()), EntityRows: p.entityRows.Load(), MemoryBytes: p.memory.Load(), Done: p.done.Load(), Part: int(p.part.Load()), Parts: int(p.parts.Load()),
+		Phase: max(Reading, p.phase), MemoryBytes: p.memory.Load(), Done: p.done.Load(), Part: p.part, Parts: p.parts,
 	}
-	if at.Phase == 0 {
-		at.Phase = Reading
+	at.EntityRows = p.entityRows.Load()
+	if p.join == nil {
+		return at
 	}
-	if join := p.join.Load(); join != nil {
-		at.FeatureRows, at.Scanned, at.Matched, at.FragmentsLeft = join.Rows.Load(), join.Scanned.Load(), join.Matched.Load(), join.FragmentsLeft.Load()
-		if at.Phase == Scanning && join.Gathering.Load() {
-			at.Phase = Gathering
-		}
+	// What can be only as many as something else is looked at before that.
+	gathering := p.join.Gathering.Load()
+	at.Matched, at.Scanned, at.FragmentsLeft = p.join.Matched.Load(), p.join.Scanned.Load(), p.join.FragmentsLeft.Load()
+	at.FeatureRows = p.join.Rows.Load()
+	if at.Phase == Scanning && gathering {
+		at.Phase = Gathering
 	}
 	return at
 }
@@ -63,14 +71,16 @@ func (p *Progress) At() At {
 // Came says how many entity rows have come.
 func (p *Progress) Came(rows int64) { p.entityRows.Store(rows) }
 
-func (p *Progress) enter(phase Phase) { p.phase.Store(int32(phase)) }
+func (p *Progress) enter(phase Phase) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.phase = phase
+}
 
 // nextPart begins a part and returns where its join counts.
 func (p *Progress) nextPart(part, parts int) *pit.Progress {
-	join := &pit.Progress{}
-	p.join.Store(join)
-	p.part.Store(int32(part))
-	p.parts.Store(int32(parts))
-	p.enter(Scanning)
-	return join
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.phase, p.part, p.parts, p.join = Scanning, part, parts, &pit.Progress{}
+	return p.join
 }
