@@ -178,8 +178,10 @@ func TestReloadOfFolder(t *testing.T) {
 	mount("..4", versionA)
 	d.waitAfter(t, mark, `"msg":"definitions reloaded"`)
 	require.Contains(t, twofold(t, nil, ask...).ok(t), "origin,weather:temp,weather:humid\n")
-	_, metrics = fetch(t, d.http, "/metrics")
-	require.Contains(t, metrics, "\ntwofold_definitions_last_reload_successful 1\n")
+	require.Eventually(t, func() bool { // the log tells it first
+		_, metrics := fetch(t, d.http, "/metrics")
+		return strings.Contains(metrics, "\ntwofold_definitions_last_reload_successful 1\n")
+	}, time.Minute, 10*time.Millisecond)
 	d.stop(t, syscall.SIGTERM)
 }
 
@@ -233,8 +235,10 @@ func TestReloadOfPublished(t *testing.T) {
 	require.Equal(t, 1, strings.Count(d.log(), "the definitions cannot be looked at"))
 	twofold(t, env, "apply", writeFile(t, "f.yaml", renamed)).ok(t)
 	d.waitAfter(t, mark, "the definitions can be read again, and are as they were")
-	_, metrics = fetch(t, d.http, "/metrics")
-	require.Contains(t, metrics, "\ntwofold_definitions_last_reload_successful 1\n")
+	require.Eventually(t, func() bool { // the log tells it first
+		_, metrics := fetch(t, d.http, "/metrics")
+		return strings.Contains(metrics, "\ntwofold_definitions_last_reload_successful 1\n")
+	}, time.Minute, 10*time.Millisecond)
 	d.stop(t, syscall.SIGTERM)
 }
 
