@@ -416,6 +416,9 @@ type mutantRun struct {
 
 func mutantRunOf(t testing.TB) mutantRun {
 	run := mutantRun{seed: uint64(time.Now().UnixNano()), mutants: 10_000}
+	if raceEnabled {
+		run.mutants = 1000
+	}
 	for name, set := range map[string]func(text string) error{
 		"TWOFOLD_MUTANT_SEED":  func(text string) (err error) { run.seed, err = strconv.ParseUint(text, 10, 64); return err },
 		"TWOFOLD_MUTANT_FIRST": func(text string) (err error) { run.first, err = strconv.Atoi(text); return err },
