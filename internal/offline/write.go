@@ -1,12 +1,19 @@
 package offline
 
 import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
 	"io"
+	"sort"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
+	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+
+	"github.com/twofold-ml/twofold/internal/fault"
 )
 
 // A row group that is written is in memory until it is complete: it ends after so many rows, or once its pages have so many bytes.
@@ -15,8 +22,12 @@ const (
 	writtenGroupBytes = 64 << 20
 )
 
-// ParquetWriter writes Arrow records to a Parquet file that any reader takes: zstd, standard lists, times as microseconds in UTC.
-type ParquetWriter struct{ w *pqarrow.FileWriter }
+// ParquetWriter writes Arrow records to a Parquet file that any reader takes: zstd, standard lists, times as microseconds in UTC. The same records make the
+// same bytes.
+type ParquetWriter struct {
+	w    *pqarrow.FileWriter
+	sink *footerSink
+}
 
 // NewParquetWriter starts a file. Timestamp fields of the schema should be arrow.Timestamp_us with the time zone "UTC"; other units
 // are converted to microseconds. w is not closed.
@@ -29,12 +40,12 @@ func NewParquetWriter(w io.Writer, schema *arrow.Schema) (*ParquetWriter, error)
 	)
 	arrowProperties := pqarrow.NewArrowWriterProperties(
 		pqarrow.WithCoerceTimestamps(arrow.Microsecond), pqarrow.WithTruncatedTimestamps(true), pqarrow.WithStoreSchema())
-	// The writer would close w with itself if it could.
-	fw, err := pqarrow.NewFileWriter(schema, struct{ io.Writer }{w}, properties, arrowProperties)
+	sink := &footerSink{w: w}
+	fw, err := pqarrow.NewFileWriter(schema, sink, properties, arrowProperties)
 	if err != nil {
 		return nil, err
 	}
-	return &ParquetWriter{fw}, nil
+	return &ParquetWriter{fw, sink}, nil
 }
 
 // Write appends the rows of a record of the schema. The record may be released afterwards.
@@ -48,4 +59,67 @@ func (w *ParquetWriter) Write(record arrow.RecordBatch) error {
 }
 
 // Close writes the end of the file. Without it the file is not readable.
-func (w *ParquetWriter) Close() error { return w.w.Close() }
+func (w *ParquetWriter) Close() error {
+	w.sink.hold = true
+	if err := w.w.Close(); err != nil {
+		return err
+	}
+	footer, err := w.w.FileMetadata()
+	if err != nil {
+		return err
+	}
+	return w.sink.writeFooter(footer)
+}
+
+// footerSink passes on what a Parquet writer writes, but for the footer, which is written by writeFooter instead: the library lists the encodings of a
+// column in another order each time, where there are several, and so would never make the same file twice. It does not close w.
+type footerSink struct {
+	w    io.Writer
+	hold bool
+	// held are the last writes: the footer, its length and the magic bytes, once the writer is closed.
+	held [][]byte
+}
+
+const footerWrites = 3
+
+func (s *footerSink) Write(data []byte) (int, error) {
+	if !s.hold {
+		return s.w.Write(data)
+	}
+	s.held = append(s.held, bytes.Clone(data))
+	if len(s.held) > footerWrites {
+		if _, err := s.w.Write(s.held[0]); err != nil {
+			return 0, err
+		}
+		s.held = s.held[1:]
+	}
+	return len(data), nil
+}
+
+// writeFooter writes the footer whose writing was held back, in an order of its own.
+func (s *footerSink) writeFooter(footer *metadata.FileMetaData) error {
+	for _, group := range footer.RowGroups {
+		for _, column := range group.Columns {
+			// Their type is internal to the library, which is why this is not slices.SortFunc.
+			stats := column.MetaData.EncodingStats
+			sort.Slice(stats, func(i, k int) bool {
+				return cmp.Or(cmp.Compare(stats[i].PageType, stats[k].PageType), cmp.Compare(stats[i].Encoding, stats[k].Encoding)) < 0
+			})
+		}
+	}
+	var sorted bytes.Buffer
+	if _, err := footer.WriteTo(&sorted, nil); err != nil {
+		return err
+	}
+	length := binary.LittleEndian.AppendUint32(nil, uint32(sorted.Len()))
+	if len(s.held) != footerWrites || len(s.held[0]) != sorted.Len() || !bytes.Equal(s.held[1], length) || string(s.held[2]) != magic {
+		return fault.New(fault.Internal, "the Parquet library writes its footer otherwise than expected")
+	}
+	s.held[0] = sorted.Bytes()
+	for _, data := range s.held {
+		if _, err := s.w.Write(data); err != nil {
+			return err
+		}
+	}
+	return nil
+}

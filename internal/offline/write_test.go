@@ -49,3 +49,54 @@ func TestWrittenRowGroups(t *testing.T) {
 		t.Errorf("%d row groups of %d rows; each should have some 64 to 75 MB", groups, in.NumRows())
 	}
 }
+
+// TestWrittenBytesRepeat: the same records make the same file, though several columns have pages of two encodings and the library's maps an order of
+// their own each time.
+func TestWrittenBytesRepeat(t *testing.T) {
+	const columns, rows = 4, 200_000 // more values than a dictionary takes
+	fields := make([]arrow.Field, columns)
+	for i := range fields {
+		fields[i] = arrow.Field{Name: string(rune('a' + i)), Type: arrow.PrimitiveTypes.Int64}
+	}
+	schema := arrow.NewSchema(fields, nil)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+	for i := range fields {
+		for row := range rows {
+			b.Field(i).(*array.Int64Builder).Append(int64(row * (i + 1)))
+		}
+	}
+	record := b.NewRecordBatch()
+	defer record.Release()
+	write := func() []byte {
+		var out bytes.Buffer
+		w, err := offline.NewParquetWriter(&out, schema)
+		if err == nil {
+			err = w.Write(record)
+		}
+		if err == nil {
+			err = w.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out.Bytes()
+	}
+	first := write()
+	for range 12 {
+		if !bytes.Equal(first, write()) {
+			t.Fatal("the same record made another file")
+		}
+	}
+	in, err := file.NewParquetReader(bytes.NewReader(first))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	chunk, err := in.MetaData().RowGroup(0).ColumnChunk(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stats := chunk.EncodingStats(); in.NumRows() != rows || len(stats) != 3 {
+		t.Errorf("%d rows, encodings %v; want a dictionary and pages of two encodings", in.NumRows(), stats)
+	}
+}
