@@ -151,13 +151,13 @@ func (c *historicalCall) newSpec() (*training.Spec, error) {
 	if rows := c.header.GetMaxBatchRows(); rows > 0 {
 		spec.BatchRows = int(rows)
 	}
-	for v, scan := range c.scans {
+	for _, scan := range c.scans {
 		spec.Sources = append(spec.Sources, scan)
-		url, err := c.server.o.Offline.Resolve(c.selection.Views[v].View.Source.Path)
+		remote, err := scan.IsRemote()
 		if err != nil {
 			return nil, err
 		}
-		spec.Remote = spec.Remote || strings.HasPrefix(url, "s3://")
+		spec.Remote = spec.Remote || remote
 	}
 	return spec, nil
 }

@@ -5,13 +5,12 @@ import (
 	"fmt"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/internal/entityfile"
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
+	"github.com/twofold-ml/twofold/internal/training"
 	"github.com/twofold-ml/twofold/internal/wire"
 )
 
@@ -57,15 +56,10 @@ func (c *historicalCall) readFile() (err error) {
 
 // appendCopy appends the rows of a record of a file: in memory of their own, because the file's is used again for its next record.
 func (c *historicalCall) appendCopy(record arrow.RecordBatch) error {
-	arrays := make([]arrow.Array, record.NumCols())
-	for i, column := range record.Columns() {
-		var err error
-		if arrays[i], err = array.Concatenate([]arrow.Array{column}, memory.DefaultAllocator); err != nil {
-			return fmt.Errorf("column %q: %w", record.ColumnName(i), err)
-		}
-		defer arrays[i].Release()
+	own, err := training.Copy(record)
+	if err != nil {
+		return err
 	}
-	own := array.NewRecordBatch(record.Schema(), arrays, record.NumRows())
 	defer own.Release()
 	return c.append(own)
 }

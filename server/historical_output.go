@@ -37,32 +37,27 @@ func (c *historicalCall) writeOutput() error {
 		return err
 	}
 	output := c.header.GetOutput()
-	file, err := c.writeRows(output)
+	manifest, err := c.writeRows(output)
 	if err != nil {
 		return err
 	}
-	manifest, err := c.manifest()
-	if err != nil {
-		return err
-	}
-	manifest.Output = sourceFiles([]offline.File{file})[0]
 	if err := c.writeManifest(output, manifest); err != nil {
-		return fmt.Errorf("%s is written, but its manifest is not: %w", file.URL, err)
+		return fmt.Errorf("%s is written, but its manifest is not: %w", manifest.GetOutput().GetUrl(), err)
 	}
 	return c.sendManifest(manifest)
 }
 
-// writeRows writes the result. The file appears only if all of it is there.
-func (c *historicalCall) writeRows(output *twofoldv1.ParquetOutput) (offline.File, error) {
+// writeRows writes the result and returns its manifest. The file appears only if all of it is there and the manifest allows it.
+func (c *historicalCall) writeRows(output *twofoldv1.ParquetOutput) (*twofoldv1.HistoricalManifest, error) {
 	file, err := c.server.o.Offline.Create(c.ctx, output.GetPath(), offline.CreateOptions{Overwrite: output.GetOverwrite()})
 	if err != nil {
-		return offline.File{}, inField("header.output.path", err)
+		return nil, inField("header.output.path", err)
 	}
 	defer file.Abort()
 	schema := c.set.Schema()
 	rows, err := offline.NewParquetWriter(file, schema)
 	if err != nil {
-		return offline.File{}, fault.InvalidField("header.output", "the result cannot be written as Parquet: %w", err)
+		return nil, fault.InvalidField("header.output", "the result cannot be written as Parquet: %w", err)
 	}
 	encode := func(b *training.Batch) (arrow.RecordBatch, error) { return b.Record(schema) }
 	err = training.Run(c.ctx, c.set, encode, func(record arrow.RecordBatch) error {
@@ -70,16 +65,21 @@ func (c *historicalCall) writeRows(output *twofoldv1.ParquetOutput) (offline.Fil
 		return rows.Write(record)
 	})
 	if err != nil {
-		return offline.File{}, err
+		return nil, err
 	}
 	if err := rows.Close(); err != nil {
-		return offline.File{}, fmt.Errorf("write %s: %w", file.URL(), err)
+		return nil, fmt.Errorf("write %s: %w", file.URL(), err)
 	}
-	// What the manifest would refuse must not appear.
-	if _, err := c.manifest(); err != nil {
-		return offline.File{}, err
+	manifest, err := c.manifest()
+	if err != nil {
+		return nil, err
 	}
-	return file.Commit(c.ctx)
+	written, err := file.Commit(c.ctx)
+	if err != nil {
+		return nil, err
+	}
+	manifest.Output = sourceFiles([]offline.File{written})[0]
+	return manifest, nil
 }
 
 func (c *historicalCall) writeManifest(output *twofoldv1.ParquetOutput, m *twofoldv1.HistoricalManifest) error {

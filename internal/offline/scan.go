@@ -36,6 +36,12 @@ func (s *Scan) Fragments(ctx context.Context, within feature.TimeRange) ([]featu
 	return fragments, pruned, nil
 }
 
+// IsRemote reports whether the files are read over a network.
+func (s *Scan) IsRemote() (bool, error) {
+	at, err := s.table.store.base.resolve(s.table.view.Source.Path)
+	return err == nil && at.isS3(), err
+}
+
 // list gives the files of the reading.
 func (s *Scan) list(ctx context.Context) ([]boundSource, error) {
 	s.mu.Lock()

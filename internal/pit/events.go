@@ -47,15 +47,10 @@ func eachEvent(ctx context.Context, p *pool, v *ViewJoin, within feature.TimeRan
 	}
 	return h.scan(ctx, p, func(s *scratch, _ int64, batch feature.KeyBatch) error {
 		s.selectComplete(batch, false)
-		kept := s.rows[:0]
-		for _, row := range s.rows {
-			if event := feature.EventTime(batch.EventTimes.Int64s[row]); event >= within.Min && event <= within.Max {
-				kept = append(kept, row)
-			}
-		}
-		if len(kept) == 0 {
+		s.keepWithin(batch.EventTimes, within)
+		if len(s.rows) == 0 {
 			return nil
 		}
-		return yield(batch, kept)
+		return yield(batch, s.rows)
 	})
 }

@@ -216,17 +216,10 @@ func (g *gatherer) inTurn(ctx context.Context, columns []*feature.Column, turn <
 	return nil
 }
 
-// gather appends rows of a fragment to columns, where there is room for their values of variable length.
+// gather fills columns, which are empty, with rows of a fragment, where there is room for their values of variable length.
 func (g *gatherer) gather(ctx context.Context, fragment Fragment, rows []int64, columns []*feature.Column) error {
-	before := variableSize(columns)
 	for _, c := range columns {
-		c.Limit = 0
-		if left := g.room.left(); left > 0 {
-			c.Limit = len(c.Data) + left
-			if c.Elem != nil {
-				c.Limit += c.Elem.SizeBytes()
-			}
-		}
+		c.Limit = g.room.left()
 	}
 	err := gatherRows(ctx, fragment, rows, g.features, columns)
 	if errors.Is(err, feature.ErrLimit) {
@@ -235,7 +228,7 @@ func (g *gatherer) gather(ctx context.Context, fragment Fragment, rows []int64, 
 	if err != nil {
 		return err
 	}
-	return g.room.take(variableSize(columns) - before)
+	return g.room.take(variableSize(columns))
 }
 
 // variableSize is the memory of the values of variable length.

@@ -163,6 +163,18 @@ func (s *scratch) keepPresent(status []feature.Status) {
 	s.rows = kept
 }
 
+// keepWithin drops the rows whose event time is not in the range.
+func (s *scratch) keepWithin(events *feature.Column, within feature.TimeRange) {
+	least, most := int64(within.Min), int64(within.Max)
+	kept := s.rows[:0]
+	for _, row := range s.rows {
+		if event := events.Int64s[row]; event >= least && event <= most {
+			kept = append(kept, row)
+		}
+	}
+	s.rows = kept
+}
+
 // loadKeys reads the keys of the selected rows and makes room for their numbers.
 func (s *scratch) loadKeys(h *hasher, batch feature.KeyBatch) {
 	s.keys.load(h, batch.Keys, s.rows)

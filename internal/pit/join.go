@@ -100,7 +100,7 @@ func Join(ctx context.Context, rows *EntityRows, views []ViewJoin, o Options) (*
 	group.SetLimit(p.size())
 	for i := range views {
 		group.Go(func() error {
-			err := guard(func() (err error) {
+			err := fault.Guard(func() (err error) {
 				j.views[i], err = joinView(groupCtx, p, indexes[indexOf[i]], &views[i], o, room)
 				return err
 			})

@@ -47,7 +47,7 @@ type LatestStats struct {
 // entity; values are read by Winners.Batches. The error names the view and keeps the kind that the source gave it.
 func Latest(ctx context.Context, view *feature.View, source Source, o LatestOptions) (*Winners, error) {
 	var w *Winners
-	err := guard(func() (err error) {
+	err := fault.Guard(func() (err error) {
 		w, err = latest(ctx, view, source, o)
 		return err
 	})
@@ -298,7 +298,7 @@ func (w *Winners) Batches(ctx context.Context, batchSize int, features []int, yi
 	b := w.newBatch(features, min(batchSize, len(w.refs)))
 	for f := range w.ends {
 		for refs := range slices.Chunk(w.share(f), batchSize) {
-			err := guard(func() error { return w.fill(ctx, &b, f, refs, features) })
+			err := fault.Guard(func() error { return w.fill(ctx, &b, f, refs, features) })
 			if err != nil {
 				return fmt.Errorf("feature view %q: %w", w.scan.history.view.Name, err)
 			}

@@ -3,7 +3,6 @@ package pit
 import (
 	"context"
 	"runtime"
-	"runtime/debug"
 
 	"golang.org/x/sync/errgroup"
 
@@ -32,7 +31,7 @@ func (p *pool) each(ctx context.Context, n int, task func(ctx context.Context, i
 		}
 		group.Go(func() error {
 			defer p.release()
-			return guard(func() error { return task(groupCtx, i) })
+			return fault.Guard(func() error { return task(groupCtx, i) })
 		})
 	}
 	if err := group.Wait(); err != nil {
@@ -47,7 +46,7 @@ func (p *pool) run(ctx context.Context, task func() error) error {
 		return ctx.Err()
 	}
 	defer p.release()
-	return guard(task)
+	return fault.Guard(task)
 }
 
 func (p *pool) acquire(ctx context.Context) bool {
@@ -63,13 +62,3 @@ func (p *pool) acquire(ctx context.Context) bool {
 }
 
 func (p *pool) release() { <-p.tokens }
-
-// guard turns a panic of task into an error: one request fails, the process does not.
-func guard(task func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = fault.New(fault.Internal, "panic: %v\n%s", v, debug.Stack())
-		}
-	}()
-	return task()
-}

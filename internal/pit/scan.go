@@ -69,15 +69,7 @@ func (v *viewScan) visit(s *scratch, first int64, batch feature.KeyBatch) error 
 
 // keepUsable drops the rows that no slot can use, whatever their key.
 func (v *viewScan) keepUsable(s *scratch, batch feature.KeyBatch) {
-	events := batch.EventTimes.Int64s
-	oldest, latest := int64(earliest(v.index.min, v.ttl)), int64(v.index.max)
-	kept := s.rows[:0]
-	for _, row := range s.rows {
-		if event := events[row]; event >= oldest && event <= latest {
-			kept = append(kept, row)
-		}
-	}
-	s.rows = kept
+	s.keepWithin(batch.EventTimes, v.index.window(v.ttl))
 }
 
 // offer offers the selected rows, whose groups are found, to their slots.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"runtime/debug"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -73,7 +72,6 @@ type Batch struct {
 	Entities []arrow.Array
 	// Added are the columns of Spec.Columns.
 	Added []*feature.Column
-	bytes int64
 }
 
 // Record returns the batch as a record of the set's schema, which the caller releases.
@@ -223,7 +221,7 @@ func send[E any](ctx context.Context, s *Set, from, to int64, joined *pit.Joined
 	first := from
 	produce := func(ctx context.Context, from, to int64) made[E] {
 		m := made[E]{}
-		m.err = guard(func() error {
+		m.err = fault.Guard(func() error {
 			return s.batches(ctx, from, to, int(from-first), joined, func(b *Batch) error {
 				m.batches = append(m.batches, b)
 				encoded, err := encode(b)
@@ -277,15 +275,20 @@ func (s *Set) fit(joined *pit.Joined) {
 		if rows*s.leastRowBytes() > int64(s.spec.BatchBytes) {
 			return false
 		}
-		bytes := s.rows.bytesPerRow() * rows
-		for _, c := range s.added(joined, 0, int(rows)) {
-			bytes += int64(c.SizeBytes())
-		}
-		return bytes <= int64(s.spec.BatchBytes)
+		return s.batchBytes(rows, s.added(joined, 0, int(rows))) <= int64(s.spec.BatchBytes)
 	}
 	for rows := min(s.batchRows, int64(joined.Rows())); s.spec.BatchBytes > 0 && rows > 1 && !fits(rows); rows = min(rows, s.batchRows) {
 		s.batchRows = (s.batchRows + 1) / 2
 	}
+}
+
+// batchBytes is the size of a batch of so many rows with these columns added, about.
+func (s *Set) batchBytes(rows int64, added []*feature.Column) int64 {
+	bytes := s.rows.bytesPerRow() * rows
+	for _, c := range added {
+		bytes += int64(c.SizeBytes())
+	}
+	return bytes
 }
 
 // leastRowBytes is what one row of a batch takes where every string and list is empty.
@@ -340,11 +343,7 @@ func inOrder[T any](ctx context.Context, tasks func(yield func(func(context.Cont
 func (s *Set) batches(ctx context.Context, from, to int64, offset int, joined *pit.Joined, yield func(*Batch) error) error {
 	b := &Batch{Rows: int(to - from)}
 	b.Added = s.added(joined, offset, offset+b.Rows)
-	b.bytes = s.rows.bytesPerRow() * int64(b.Rows)
-	for _, c := range b.Added {
-		b.bytes += int64(c.SizeBytes())
-	}
-	if b.Rows > 1 && s.spec.BatchBytes > 0 && b.bytes > int64(s.spec.BatchBytes) {
+	if b.Rows > 1 && s.spec.BatchBytes > 0 && s.batchBytes(to-from, b.Added) > int64(s.spec.BatchBytes) {
 		middle := from + (to-from+1)/2
 		if err := s.batches(ctx, from, middle, offset, joined, yield); err != nil {
 			return err
@@ -394,14 +393,4 @@ func statusesOf(c *feature.Column) *feature.Column {
 		statuses.AppendString(status.String())
 	}
 	return statuses
-}
-
-// guard turns a panic of task into an error: one training set fails, the process does not.
-func guard(task func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = fault.New(fault.Internal, "panic: %v\n%s", v, debug.Stack())
-		}
-	}()
-	return task()
 }

@@ -281,6 +281,11 @@ func copied(schema *arrow.Schema, records []arrow.RecordBatch) (arrow.RecordBatc
 	return array.NewRecordBatch(schema, columns, rows), nil
 }
 
+// Copy returns a record in memory of its own, which the caller releases.
+func Copy(record arrow.RecordBatch) (arrow.RecordBatch, error) {
+	return copied(record.Schema(), []arrow.RecordBatch{record})
+}
+
 // close frees everything.
 func (s *spool) close() error {
 	releaseRecords(s.pending)
