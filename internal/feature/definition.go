@@ -79,16 +79,84 @@ type Source struct {
 	CreatedTimeColumn string
 	// KeyColumns has one source column for each key of the entity, in that order.
 	KeyColumns []string
+	// DeletedColumn says of a row that it deletes its entity at its event time; empty is none.
+	DeletedColumn string
 }
 
-// Sync is how a view's rows are carried to the online store.
+// Sync is how a view's rows are carried to the online store. Field for field it is the definition's (twofold.v1.Sync), with every default filled in.
 type Sync struct {
-	Enabled             bool
-	Interval            time.Duration
+	Enabled bool
+	Mode    SyncMode
+	// Interval is the time between the starts of two runs; where Cron is set, the longest time between two of its runs.
+	Interval time.Duration
+	// Cron is the cron expression that says when to run, read in TimeZone; empty where Interval does.
+	Cron string
+	// TimeZone is never nil.
+	TimeZone            *time.Location
 	BatchSize           int
 	ToleratedMissedRuns int
 	RunTime             time.Duration
-	AllowGaps           bool
+	// SourceDelay is how long after its event time a row is in the source.
+	SourceDelay  time.Duration
+	AllowGaps    bool
+	BadRows      BadRows
+	Snapshot     SnapshotChecks
+	KeepLastGood bool
+	// AuditBeforePublish compares a generation with the files before it goes live.
+	AuditBeforePublish bool
+	// KeepRuns is how many runs are remembered, at least 1.
+	KeepRuns int
+}
+
+// SyncMode is how rows get into the online store.
+type SyncMode uint8
+
+const (
+	// Incremental writes rows of new and changed files over older ones.
+	Incremental SyncMode = iota
+	// Snapshot makes a whole generation and then serves it in place of the last one.
+	Snapshot
+)
+
+func (m SyncMode) String() string {
+	if m == Snapshot {
+		return "SNAPSHOT"
+	}
+	return "INCREMENTAL"
+}
+
+// BadRows says what becomes of rows that cannot be carried.
+type BadRows struct {
+	Policy BadRowPolicy
+	// MaxShare is the share of the rows read past which a run fails, 0 to 1.
+	MaxShare float64
+	// MaxFuture is how far ahead of the clock an event time may be; negative is any time.
+	MaxFuture time.Duration
+	// QuarantinePath is the folder of files of bad rows; empty is beside the source.
+	QuarantinePath string
+}
+
+// BadRowPolicy is what becomes of rows that cannot be carried.
+type BadRowPolicy uint8
+
+const (
+	// SkipBadRows leaves them out.
+	SkipBadRows BadRowPolicy = iota
+	// FailOnBadRows fails the run.
+	FailOnBadRows
+	// QuarantineBadRows leaves them out and writes them to a file.
+	QuarantineBadRows
+)
+
+// SnapshotChecks says what a generation must be like to go live.
+type SnapshotChecks struct {
+	MinEntities uint64
+	// MaxEntityDrop is the share of the live generation's entities by which it may have fewer, 0 to 1.
+	MaxEntityDrop float64
+	// MaxNullShare is the largest share of nulls of each of View.Features, 0 to 1.
+	MaxNullShare []float64
+	// KeepGenerations is how many older generations are kept beside the live one.
+	KeepGenerations int
 }
 
 // Service is a named list of features.

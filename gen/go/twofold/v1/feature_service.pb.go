@@ -412,7 +412,9 @@ type ViewMetadata struct {
 	Ttl *durationpb.Duration `protobuf:"bytes,3,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	// Why some rows of the view are UNAVAILABLE: what the call would have failed with, RetryInfo included. Set only where the request has
 	// allow_partial and there are such rows.
-	Fault         *status.Status `protobuf:"bytes,4,opt,name=fault,proto3" json:"fault,omitempty"`
+	Fault *status.Status `protobuf:"bytes,4,opt,name=fault,proto3" json:"fault,omitempty"`
+	// The generation of the view that the rows are from, where it is synced by snapshots: all rows of an answer are from one. 0 where it is not.
+	Generation    uint64 `protobuf:"varint,5,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -473,6 +475,13 @@ func (x *ViewMetadata) GetFault() *status.Status {
 		return x.Fault
 	}
 	return nil
+}
+
+func (x *ViewMetadata) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
 }
 
 // StreamOnlineFeaturesRequest is one request of a stream.
@@ -2265,12 +2274,15 @@ const file_twofold_v1_feature_service_proto_rawDesc = "" +
 	"\acolumns\x18\x01 \x03(\v2\x12.twofold.v1.ColumnR\acolumns\x12.\n" +
 	"\x05views\x18\x02 \x03(\v2\x18.twofold.v1.ViewMetadataR\x05views\x12 \n" +
 	"\fas_of_micros\x18\x03 \x01(\x10R\n" +
-	"asOfMicros\"\xa7\x01\n" +
+	"asOfMicros\"\xc7\x01\n" +
 	"\fViewMetadata\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12,\n" +
 	"\x12event_times_micros\x18\x02 \x03(\x10R\x10eventTimesMicros\x12+\n" +
 	"\x03ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12(\n" +
-	"\x05fault\x18\x04 \x01(\v2\x12.google.rpc.StatusR\x05fault\"\x84\x01\n" +
+	"\x05fault\x18\x04 \x01(\v2\x12.google.rpc.StatusR\x05fault\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x05 \x01(\x04R\n" +
+	"generation\"\x84\x01\n" +
 	"\x1bStreamOnlineFeaturesRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x12F\n" +

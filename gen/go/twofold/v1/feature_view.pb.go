@@ -79,6 +79,171 @@ func (OnlineLayout) EnumDescriptor() ([]byte, []int) {
 	return file_twofold_v1_feature_view_proto_rawDescGZIP(), []int{0}
 }
 
+// SyncMode is how a view's rows get into the online store.
+type SyncMode int32
+
+const (
+	// As INCREMENTAL.
+	SyncMode_SYNC_MODE_UNSPECIFIED SyncMode = 0
+	// Newest wins: rows of new and changed files are written over older ones, one by one. An entity that is in no file any longer stays until its
+	// row expires or a tombstone deletes it.
+	SyncMode_SYNC_MODE_INCREMENTAL SyncMode = 1
+	// All rows are written beside those that are served, checked, and then take their place at once. Readers see the old rows or the new ones,
+	// never both; an entity that is in no file any longer is gone. Not with layout HISTORY, and such a view cannot be pushed to.
+	SyncMode_SYNC_MODE_SNAPSHOT SyncMode = 2
+)
+
+// Enum value maps for SyncMode.
+var (
+	SyncMode_name = map[int32]string{
+		0: "SYNC_MODE_UNSPECIFIED",
+		1: "SYNC_MODE_INCREMENTAL",
+		2: "SYNC_MODE_SNAPSHOT",
+	}
+	SyncMode_value = map[string]int32{
+		"SYNC_MODE_UNSPECIFIED": 0,
+		"SYNC_MODE_INCREMENTAL": 1,
+		"SYNC_MODE_SNAPSHOT":    2,
+	}
+)
+
+func (x SyncMode) Enum() *SyncMode {
+	p := new(SyncMode)
+	*p = x
+	return p
+}
+
+func (x SyncMode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SyncMode) Descriptor() protoreflect.EnumDescriptor {
+	return file_twofold_v1_feature_view_proto_enumTypes[1].Descriptor()
+}
+
+func (SyncMode) Type() protoreflect.EnumType {
+	return &file_twofold_v1_feature_view_proto_enumTypes[1]
+}
+
+func (x SyncMode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SyncMode.Descriptor instead.
+func (SyncMode) EnumDescriptor() ([]byte, []int) {
+	return file_twofold_v1_feature_view_proto_rawDescGZIP(), []int{1}
+}
+
+// BadRowPolicy is what becomes of rows that cannot be carried.
+type BadRowPolicy int32
+
+const (
+	// As SKIP.
+	BadRowPolicy_BAD_ROW_POLICY_UNSPECIFIED BadRowPolicy = 0
+	// They are left out and counted.
+	BadRowPolicy_BAD_ROW_POLICY_SKIP BadRowPolicy = 1
+	// The run fails and names the first of them.
+	BadRowPolicy_BAD_ROW_POLICY_FAIL BadRowPolicy = 2
+	// They are left out, counted, and written to a file with the reason.
+	BadRowPolicy_BAD_ROW_POLICY_QUARANTINE BadRowPolicy = 3
+)
+
+// Enum value maps for BadRowPolicy.
+var (
+	BadRowPolicy_name = map[int32]string{
+		0: "BAD_ROW_POLICY_UNSPECIFIED",
+		1: "BAD_ROW_POLICY_SKIP",
+		2: "BAD_ROW_POLICY_FAIL",
+		3: "BAD_ROW_POLICY_QUARANTINE",
+	}
+	BadRowPolicy_value = map[string]int32{
+		"BAD_ROW_POLICY_UNSPECIFIED": 0,
+		"BAD_ROW_POLICY_SKIP":        1,
+		"BAD_ROW_POLICY_FAIL":        2,
+		"BAD_ROW_POLICY_QUARANTINE":  3,
+	}
+)
+
+func (x BadRowPolicy) Enum() *BadRowPolicy {
+	p := new(BadRowPolicy)
+	*p = x
+	return p
+}
+
+func (x BadRowPolicy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (BadRowPolicy) Descriptor() protoreflect.EnumDescriptor {
+	return file_twofold_v1_feature_view_proto_enumTypes[2].Descriptor()
+}
+
+func (BadRowPolicy) Type() protoreflect.EnumType {
+	return &file_twofold_v1_feature_view_proto_enumTypes[2]
+}
+
+func (x BadRowPolicy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use BadRowPolicy.Descriptor instead.
+func (BadRowPolicy) EnumDescriptor() ([]byte, []int) {
+	return file_twofold_v1_feature_view_proto_rawDescGZIP(), []int{2}
+}
+
+// SyncAudit is when a run compares the online rows with the files.
+type SyncAudit int32
+
+const (
+	// As NEVER.
+	SyncAudit_SYNC_AUDIT_UNSPECIFIED SyncAudit = 0
+	// Only when asked (twofold audit).
+	SyncAudit_SYNC_AUDIT_NEVER SyncAudit = 1
+	// With mode SNAPSHOT: before a generation goes live, which it does not where a row differs.
+	SyncAudit_SYNC_AUDIT_BEFORE_PUBLISH SyncAudit = 2
+)
+
+// Enum value maps for SyncAudit.
+var (
+	SyncAudit_name = map[int32]string{
+		0: "SYNC_AUDIT_UNSPECIFIED",
+		1: "SYNC_AUDIT_NEVER",
+		2: "SYNC_AUDIT_BEFORE_PUBLISH",
+	}
+	SyncAudit_value = map[string]int32{
+		"SYNC_AUDIT_UNSPECIFIED":    0,
+		"SYNC_AUDIT_NEVER":          1,
+		"SYNC_AUDIT_BEFORE_PUBLISH": 2,
+	}
+)
+
+func (x SyncAudit) Enum() *SyncAudit {
+	p := new(SyncAudit)
+	*p = x
+	return p
+}
+
+func (x SyncAudit) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SyncAudit) Descriptor() protoreflect.EnumDescriptor {
+	return file_twofold_v1_feature_view_proto_enumTypes[3].Descriptor()
+}
+
+func (SyncAudit) Type() protoreflect.EnumType {
+	return &file_twofold_v1_feature_view_proto_enumTypes[3]
+}
+
+func (x SyncAudit) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SyncAudit.Descriptor instead.
+func (SyncAudit) EnumDescriptor() ([]byte, []int) {
+	return file_twofold_v1_feature_view_proto_rawDescGZIP(), []int{3}
+}
+
 // FeatureView is a table of features of one entity: where its rows come from, how long they stay true, and how they
 // get to the online store.
 type FeatureView struct {
@@ -332,7 +497,10 @@ type Source struct {
 	// wins. Default: none; then the later file (by name) and the later row in it win.
 	CreatedTimeColumn string `protobuf:"bytes,3,opt,name=created_time_column,json=createdTimeColumn,proto3" json:"created_time_column,omitempty"`
 	// Source column of each entity key whose column is named otherwise: key name → column name. Default: same names.
-	KeyColumns    map[string]string `protobuf:"bytes,4,rep,name=key_columns,json=keyColumns,proto3" json:"key_columns,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	KeyColumns map[string]string `protobuf:"bytes,4,rep,name=key_columns,json=keyColumns,proto3" json:"key_columns,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// BOOL column that says of a row that the entity was deleted at its event time: such a row (a tombstone) deletes the entity's row online, and
+	// in a point-in-time join nothing is known of the entity until its next row. null is false. Default: none.
+	DeletedColumn string `protobuf:"bytes,5,opt,name=deleted_column,json=deletedColumn,proto3" json:"deleted_column,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -395,6 +563,13 @@ func (x *Source) GetKeyColumns() map[string]string {
 	return nil
 }
 
+func (x *Source) GetDeletedColumn() string {
+	if x != nil {
+		return x.DeletedColumn
+	}
+	return ""
+}
+
 // Sync says how a view's rows are carried from its source to the online store.
 type Sync struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -412,7 +587,28 @@ type Sync struct {
 	RunTime *durationpb.Duration `protobuf:"bytes,5,opt,name=run_time,json=runTime,proto3" json:"run_time,omitempty"`
 	// Accepts a definition in which features are absent between two runs; the linter then warns instead of refusing.
 	// Default: false.
-	AllowGaps     bool `protobuf:"varint,6,opt,name=allow_gaps,json=allowGaps,proto3" json:"allow_gaps,omitempty"`
+	AllowGaps bool `protobuf:"varint,6,opt,name=allow_gaps,json=allowGaps,proto3" json:"allow_gaps,omitempty"`
+	// How rows get into the online store. Default: INCREMENTAL.
+	Mode SyncMode `protobuf:"varint,7,opt,name=mode,proto3,enum=twofold.v1.SyncMode" json:"mode,omitempty"`
+	// When to run, as a cron expression of five fields (minute, hour, day of month, month, day of week), for example "5 3 * * *", in
+	// place of interval. The gap rule then takes the longest time between two runs. Default: none.
+	Cron string `protobuf:"bytes,8,opt,name=cron,proto3" json:"cron,omitempty"`
+	// Time zone of cron, a name of the IANA database, for example "Europe/Berlin". Default: UTC.
+	TimeZone string `protobuf:"bytes,9,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
+	// How long after its event time a row is in the source, for the gap rule: what computes the rows needs that long.
+	// Default: 0.
+	SourceDelay *durationpb.Duration `protobuf:"bytes,10,opt,name=source_delay,json=sourceDelay,proto3" json:"source_delay,omitempty"`
+	// What to do with rows that cannot be carried. Default: see each field.
+	BadRows *BadRows `protobuf:"bytes,11,opt,name=bad_rows,json=badRows,proto3" json:"bad_rows,omitempty"`
+	// What a snapshot must be like before it goes live. Only with mode SNAPSHOT. Default: see each field.
+	Snapshot *SnapshotChecks `protobuf:"bytes,12,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// Keeps the last good rows when a run fails or is missed: they live on until a run succeeds, flagged as EXPIRED where their ttl is over, in place of
+	// vanishing. Default: false, so that they are dropped after expired_retention.
+	KeepLastGood bool `protobuf:"varint,13,opt,name=keep_last_good,json=keepLastGood,proto3" json:"keep_last_good,omitempty"`
+	// When the online rows are compared with the files. Default: NEVER.
+	Audit SyncAudit `protobuf:"varint,14,opt,name=audit,proto3,enum=twofold.v1.SyncAudit" json:"audit,omitempty"`
+	// How many runs are remembered, 1 to 1,000. Default: 20.
+	KeepRuns      uint32 `protobuf:"varint,15,opt,name=keep_runs,json=keepRuns,proto3" json:"keep_runs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -489,6 +685,218 @@ func (x *Sync) GetAllowGaps() bool {
 	return false
 }
 
+func (x *Sync) GetMode() SyncMode {
+	if x != nil {
+		return x.Mode
+	}
+	return SyncMode_SYNC_MODE_UNSPECIFIED
+}
+
+func (x *Sync) GetCron() string {
+	if x != nil {
+		return x.Cron
+	}
+	return ""
+}
+
+func (x *Sync) GetTimeZone() string {
+	if x != nil {
+		return x.TimeZone
+	}
+	return ""
+}
+
+func (x *Sync) GetSourceDelay() *durationpb.Duration {
+	if x != nil {
+		return x.SourceDelay
+	}
+	return nil
+}
+
+func (x *Sync) GetBadRows() *BadRows {
+	if x != nil {
+		return x.BadRows
+	}
+	return nil
+}
+
+func (x *Sync) GetSnapshot() *SnapshotChecks {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
+func (x *Sync) GetKeepLastGood() bool {
+	if x != nil {
+		return x.KeepLastGood
+	}
+	return false
+}
+
+func (x *Sync) GetAudit() SyncAudit {
+	if x != nil {
+		return x.Audit
+	}
+	return SyncAudit_SYNC_AUDIT_UNSPECIFIED
+}
+
+func (x *Sync) GetKeepRuns() uint32 {
+	if x != nil {
+		return x.KeepRuns
+	}
+	return 0
+}
+
+// BadRows says what becomes of rows that cannot be carried: with a null key, with a null event time, with an event time further ahead than
+// max_future, or with text that is not UTF-8. Whatever it is, they are counted.
+type BadRows struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Default: SKIP.
+	Policy BadRowPolicy `protobuf:"varint,1,opt,name=policy,proto3,enum=twofold.v1.BadRowPolicy" json:"policy,omitempty"`
+	// With SKIP and QUARANTINE: the share of the rows read past which the run fails all the same, 0 to 1. Default: 1, so that it never does.
+	MaxShare *float64 `protobuf:"fixed64,2,opt,name=max_share,json=maxShare,proto3,oneof" json:"max_share,omitempty"`
+	// How far ahead of the clock an event time may be; rows from further ahead are bad. Default: any time, so that rows from after the
+	// clock are not bad but carried once it has come to them.
+	MaxFuture *durationpb.Duration `protobuf:"bytes,3,opt,name=max_future,json=maxFuture,proto3" json:"max_future,omitempty"`
+	// With QUARANTINE: folder of the Parquet files of bad rows, each row with its source file, its row number and the reason; relative
+	// to the offline store. Default: "_quarantine" beside the source's files, which no source reads.
+	QuarantinePath string `protobuf:"bytes,4,opt,name=quarantine_path,json=quarantinePath,proto3" json:"quarantine_path,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *BadRows) Reset() {
+	*x = BadRows{}
+	mi := &file_twofold_v1_feature_view_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BadRows) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BadRows) ProtoMessage() {}
+
+func (x *BadRows) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_v1_feature_view_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BadRows.ProtoReflect.Descriptor instead.
+func (*BadRows) Descriptor() ([]byte, []int) {
+	return file_twofold_v1_feature_view_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *BadRows) GetPolicy() BadRowPolicy {
+	if x != nil {
+		return x.Policy
+	}
+	return BadRowPolicy_BAD_ROW_POLICY_UNSPECIFIED
+}
+
+func (x *BadRows) GetMaxShare() float64 {
+	if x != nil && x.MaxShare != nil {
+		return *x.MaxShare
+	}
+	return 0
+}
+
+func (x *BadRows) GetMaxFuture() *durationpb.Duration {
+	if x != nil {
+		return x.MaxFuture
+	}
+	return nil
+}
+
+func (x *BadRows) GetQuarantinePath() string {
+	if x != nil {
+		return x.QuarantinePath
+	}
+	return ""
+}
+
+// SnapshotChecks says what a new generation must be like before it goes live. One that is not is kept out: the run fails and the old one is served on.
+type SnapshotChecks struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Least number of entities. Default: 1, so that an empty snapshot never goes live; 0 lets it.
+	MinEntities *uint64 `protobuf:"varint,1,opt,name=min_entities,json=minEntities,proto3,oneof" json:"min_entities,omitempty"`
+	// Largest share of the live generation's number of entities by which the new one may have fewer, 0 to 1. Default: 0.5.
+	MaxEntityDrop *float64 `protobuf:"fixed64,2,opt,name=max_entity_drop,json=maxEntityDrop,proto3,oneof" json:"max_entity_drop,omitempty"`
+	// Largest share of nulls of a feature, 0 to 1, by the feature's name. Default: any.
+	MaxNullShare map[string]float64 `protobuf:"bytes,3,rep,name=max_null_share,json=maxNullShare,proto3" json:"max_null_share,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	// How many generations are kept beside the live one, for twofold sync rollback, 0 to 10. Default: 1.
+	KeepGenerations *uint32 `protobuf:"varint,4,opt,name=keep_generations,json=keepGenerations,proto3,oneof" json:"keep_generations,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *SnapshotChecks) Reset() {
+	*x = SnapshotChecks{}
+	mi := &file_twofold_v1_feature_view_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotChecks) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotChecks) ProtoMessage() {}
+
+func (x *SnapshotChecks) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_v1_feature_view_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotChecks.ProtoReflect.Descriptor instead.
+func (*SnapshotChecks) Descriptor() ([]byte, []int) {
+	return file_twofold_v1_feature_view_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *SnapshotChecks) GetMinEntities() uint64 {
+	if x != nil && x.MinEntities != nil {
+		return *x.MinEntities
+	}
+	return 0
+}
+
+func (x *SnapshotChecks) GetMaxEntityDrop() float64 {
+	if x != nil && x.MaxEntityDrop != nil {
+		return *x.MaxEntityDrop
+	}
+	return 0
+}
+
+func (x *SnapshotChecks) GetMaxNullShare() map[string]float64 {
+	if x != nil {
+		return x.MaxNullShare
+	}
+	return nil
+}
+
+func (x *SnapshotChecks) GetKeepGenerations() uint32 {
+	if x != nil && x.KeepGenerations != nil {
+		return *x.KeepGenerations
+	}
+	return 0
+}
+
 var File_twofold_v1_feature_view_proto protoreflect.FileDescriptor
 
 const file_twofold_v1_feature_view_proto_rawDesc = "" +
@@ -523,16 +931,17 @@ const file_twofold_v1_feature_view_proto_rawDesc = "" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
-	"\a_online\"\x8e\x02\n" +
+	"\a_online\"\xb5\x02\n" +
 	"\x06Source\x12\x1b\n" +
 	"\x04path\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x04path\x123\n" +
 	"\x11event_time_column\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x0feventTimeColumn\x12.\n" +
 	"\x13created_time_column\x18\x03 \x01(\tR\x11createdTimeColumn\x12C\n" +
 	"\vkey_columns\x18\x04 \x03(\v2\".twofold.v1.Source.KeyColumnsEntryR\n" +
-	"keyColumns\x1a=\n" +
+	"keyColumns\x12%\n" +
+	"\x0edeleted_column\x18\x05 \x01(\tR\rdeletedColumn\x1a=\n" +
 	"\x0fKeyColumnsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb8\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd1\x05\n" +
 	"\x04Sync\x12\x1d\n" +
 	"\aenabled\x18\x01 \x01(\bH\x00R\aenabled\x88\x01\x01\x12?\n" +
 	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\binterval\x12'\n" +
@@ -541,13 +950,56 @@ const file_twofold_v1_feature_view_proto_rawDesc = "" +
 	"\x15tolerated_missed_runs\x18\x04 \x01(\rB\b\xbaH\x05*\x03\x18\xe8\aR\x13toleratedMissedRuns\x12>\n" +
 	"\brun_time\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x022\x00R\arunTime\x12\x1d\n" +
 	"\n" +
-	"allow_gaps\x18\x06 \x01(\bR\tallowGapsB\n" +
+	"allow_gaps\x18\x06 \x01(\bR\tallowGaps\x122\n" +
+	"\x04mode\x18\a \x01(\x0e2\x14.twofold.v1.SyncModeB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04mode\x12\x12\n" +
+	"\x04cron\x18\b \x01(\tR\x04cron\x12\x1b\n" +
+	"\ttime_zone\x18\t \x01(\tR\btimeZone\x12F\n" +
+	"\fsource_delay\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x022\x00R\vsourceDelay\x12.\n" +
+	"\bbad_rows\x18\v \x01(\v2\x13.twofold.v1.BadRowsR\abadRows\x126\n" +
+	"\bsnapshot\x18\f \x01(\v2\x1a.twofold.v1.SnapshotChecksR\bsnapshot\x12$\n" +
+	"\x0ekeep_last_good\x18\r \x01(\bR\fkeepLastGood\x125\n" +
+	"\x05audit\x18\x0e \x01(\x0e2\x15.twofold.v1.SyncAuditB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05audit\x12%\n" +
+	"\tkeep_runs\x18\x0f \x01(\rB\b\xbaH\x05*\x03\x18\xe8\aR\bkeepRunsB\n" +
 	"\n" +
-	"\b_enabled*b\n" +
+	"\b_enabled\"\xfb\x01\n" +
+	"\aBadRows\x12:\n" +
+	"\x06policy\x18\x01 \x01(\x0e2\x18.twofold.v1.BadRowPolicyB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06policy\x129\n" +
+	"\tmax_share\x18\x02 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x00R\bmaxShare\x88\x01\x01\x12B\n" +
+	"\n" +
+	"max_future\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x022\x00R\tmaxFuture\x12'\n" +
+	"\x0fquarantine_path\x18\x04 \x01(\tR\x0equarantinePathB\f\n" +
+	"\n" +
+	"_max_share\"\xa4\x03\n" +
+	"\x0eSnapshotChecks\x12&\n" +
+	"\fmin_entities\x18\x01 \x01(\x04H\x00R\vminEntities\x88\x01\x01\x12D\n" +
+	"\x0fmax_entity_drop\x18\x02 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x01R\rmaxEntityDrop\x88\x01\x01\x12p\n" +
+	"\x0emax_null_share\x18\x03 \x03(\v2,.twofold.v1.SnapshotChecks.MaxNullShareEntryB\x1c\xbaH\x19\x9a\x01\x16*\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00R\fmaxNullShare\x127\n" +
+	"\x10keep_generations\x18\x04 \x01(\rB\a\xbaH\x04*\x02\x18\n" +
+	"H\x02R\x0fkeepGenerations\x88\x01\x01\x1a?\n" +
+	"\x11MaxNullShareEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01B\x0f\n" +
+	"\r_min_entitiesB\x12\n" +
+	"\x10_max_entity_dropB\x13\n" +
+	"\x11_keep_generations*b\n" +
 	"\fOnlineLayout\x12\x1d\n" +
 	"\x19ONLINE_LAYOUT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14ONLINE_LAYOUT_LATEST\x10\x01\x12\x19\n" +
-	"\x15ONLINE_LAYOUT_HISTORY\x10\x02B\xa6\x01\n" +
+	"\x15ONLINE_LAYOUT_HISTORY\x10\x02*X\n" +
+	"\bSyncMode\x12\x19\n" +
+	"\x15SYNC_MODE_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15SYNC_MODE_INCREMENTAL\x10\x01\x12\x16\n" +
+	"\x12SYNC_MODE_SNAPSHOT\x10\x02*\x7f\n" +
+	"\fBadRowPolicy\x12\x1e\n" +
+	"\x1aBAD_ROW_POLICY_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13BAD_ROW_POLICY_SKIP\x10\x01\x12\x17\n" +
+	"\x13BAD_ROW_POLICY_FAIL\x10\x02\x12\x1d\n" +
+	"\x19BAD_ROW_POLICY_QUARANTINE\x10\x03*\\\n" +
+	"\tSyncAudit\x12\x1a\n" +
+	"\x16SYNC_AUDIT_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10SYNC_AUDIT_NEVER\x10\x01\x12\x1d\n" +
+	"\x19SYNC_AUDIT_BEFORE_PUBLISH\x10\x02B\xa6\x01\n" +
 	"\x0ecom.twofold.v1B\x10FeatureViewProtoP\x01Z9github.com/twofold-ml/twofold/gen/go/twofold/v1;twofoldv1\xa2\x02\x03TXX\xaa\x02\n" +
 	"Twofold.V1\xca\x02\n" +
 	"Twofold\\V1\xe2\x02\x16Twofold\\V1\\GPBMetadata\xea\x02\vTwofold::V1b\x06proto3"
@@ -564,38 +1016,52 @@ func file_twofold_v1_feature_view_proto_rawDescGZIP() []byte {
 	return file_twofold_v1_feature_view_proto_rawDescData
 }
 
-var file_twofold_v1_feature_view_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_twofold_v1_feature_view_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_twofold_v1_feature_view_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_twofold_v1_feature_view_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_twofold_v1_feature_view_proto_goTypes = []any{
 	(OnlineLayout)(0),           // 0: twofold.v1.OnlineLayout
-	(*FeatureView)(nil),         // 1: twofold.v1.FeatureView
-	(*Feature)(nil),             // 2: twofold.v1.Feature
-	(*Source)(nil),              // 3: twofold.v1.Source
-	(*Sync)(nil),                // 4: twofold.v1.Sync
-	nil,                         // 5: twofold.v1.FeatureView.TagsEntry
-	nil,                         // 6: twofold.v1.Feature.TagsEntry
-	nil,                         // 7: twofold.v1.Source.KeyColumnsEntry
-	(*durationpb.Duration)(nil), // 8: google.protobuf.Duration
-	(ValueType)(0),              // 9: twofold.v1.ValueType
+	(SyncMode)(0),               // 1: twofold.v1.SyncMode
+	(BadRowPolicy)(0),           // 2: twofold.v1.BadRowPolicy
+	(SyncAudit)(0),              // 3: twofold.v1.SyncAudit
+	(*FeatureView)(nil),         // 4: twofold.v1.FeatureView
+	(*Feature)(nil),             // 5: twofold.v1.Feature
+	(*Source)(nil),              // 6: twofold.v1.Source
+	(*Sync)(nil),                // 7: twofold.v1.Sync
+	(*BadRows)(nil),             // 8: twofold.v1.BadRows
+	(*SnapshotChecks)(nil),      // 9: twofold.v1.SnapshotChecks
+	nil,                         // 10: twofold.v1.FeatureView.TagsEntry
+	nil,                         // 11: twofold.v1.Feature.TagsEntry
+	nil,                         // 12: twofold.v1.Source.KeyColumnsEntry
+	nil,                         // 13: twofold.v1.SnapshotChecks.MaxNullShareEntry
+	(*durationpb.Duration)(nil), // 14: google.protobuf.Duration
+	(ValueType)(0),              // 15: twofold.v1.ValueType
 }
 var file_twofold_v1_feature_view_proto_depIdxs = []int32{
-	3,  // 0: twofold.v1.FeatureView.source:type_name -> twofold.v1.Source
-	8,  // 1: twofold.v1.FeatureView.ttl:type_name -> google.protobuf.Duration
-	4,  // 2: twofold.v1.FeatureView.sync:type_name -> twofold.v1.Sync
-	2,  // 3: twofold.v1.FeatureView.features:type_name -> twofold.v1.Feature
-	8,  // 4: twofold.v1.FeatureView.expired_retention:type_name -> google.protobuf.Duration
-	5,  // 5: twofold.v1.FeatureView.tags:type_name -> twofold.v1.FeatureView.TagsEntry
+	6,  // 0: twofold.v1.FeatureView.source:type_name -> twofold.v1.Source
+	14, // 1: twofold.v1.FeatureView.ttl:type_name -> google.protobuf.Duration
+	7,  // 2: twofold.v1.FeatureView.sync:type_name -> twofold.v1.Sync
+	5,  // 3: twofold.v1.FeatureView.features:type_name -> twofold.v1.Feature
+	14, // 4: twofold.v1.FeatureView.expired_retention:type_name -> google.protobuf.Duration
+	10, // 5: twofold.v1.FeatureView.tags:type_name -> twofold.v1.FeatureView.TagsEntry
 	0,  // 6: twofold.v1.FeatureView.layout:type_name -> twofold.v1.OnlineLayout
-	9,  // 7: twofold.v1.Feature.type:type_name -> twofold.v1.ValueType
-	6,  // 8: twofold.v1.Feature.tags:type_name -> twofold.v1.Feature.TagsEntry
-	7,  // 9: twofold.v1.Source.key_columns:type_name -> twofold.v1.Source.KeyColumnsEntry
-	8,  // 10: twofold.v1.Sync.interval:type_name -> google.protobuf.Duration
-	8,  // 11: twofold.v1.Sync.run_time:type_name -> google.protobuf.Duration
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	15, // 7: twofold.v1.Feature.type:type_name -> twofold.v1.ValueType
+	11, // 8: twofold.v1.Feature.tags:type_name -> twofold.v1.Feature.TagsEntry
+	12, // 9: twofold.v1.Source.key_columns:type_name -> twofold.v1.Source.KeyColumnsEntry
+	14, // 10: twofold.v1.Sync.interval:type_name -> google.protobuf.Duration
+	14, // 11: twofold.v1.Sync.run_time:type_name -> google.protobuf.Duration
+	1,  // 12: twofold.v1.Sync.mode:type_name -> twofold.v1.SyncMode
+	14, // 13: twofold.v1.Sync.source_delay:type_name -> google.protobuf.Duration
+	8,  // 14: twofold.v1.Sync.bad_rows:type_name -> twofold.v1.BadRows
+	9,  // 15: twofold.v1.Sync.snapshot:type_name -> twofold.v1.SnapshotChecks
+	3,  // 16: twofold.v1.Sync.audit:type_name -> twofold.v1.SyncAudit
+	2,  // 17: twofold.v1.BadRows.policy:type_name -> twofold.v1.BadRowPolicy
+	14, // 18: twofold.v1.BadRows.max_future:type_name -> google.protobuf.Duration
+	13, // 19: twofold.v1.SnapshotChecks.max_null_share:type_name -> twofold.v1.SnapshotChecks.MaxNullShareEntry
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_twofold_v1_feature_view_proto_init() }
@@ -606,13 +1072,15 @@ func file_twofold_v1_feature_view_proto_init() {
 	file_twofold_v1_value_type_proto_init()
 	file_twofold_v1_feature_view_proto_msgTypes[1].OneofWrappers = []any{}
 	file_twofold_v1_feature_view_proto_msgTypes[3].OneofWrappers = []any{}
+	file_twofold_v1_feature_view_proto_msgTypes[4].OneofWrappers = []any{}
+	file_twofold_v1_feature_view_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_twofold_v1_feature_view_proto_rawDesc), len(file_twofold_v1_feature_view_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   7,
+			NumEnums:      4,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
