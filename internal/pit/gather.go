@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"sync"
 
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
@@ -97,14 +97,30 @@ type gatherer struct {
 	// row that says so.
 	winnerOf []int32
 	events   []feature.EventTime
-	columns  []*feature.Column
+	values   winnerValues
+	pool     sync.Pool // of []*feature.Column: what a fragment is read into
+}
+
+// winnerValues are the feature values of winners, and one row more, of which they all say that it was not found. Those of fixed width stand row by row in packed,
+// the others column by column.
+type winnerValues struct {
+	packed *feature.Packed
+	// For each feature its place in packed, and for those of variable length their column, nil for the others.
+	places  []int
+	columns []*feature.Column
+}
+
+// take appends the values of a feature.
+func (v *winnerValues) take(dst *feature.Column, i int, winners []int) {
+	if c := v.columns[i]; c != nil {
+		dst.Take(c, winners, feature.NotFound)
+	} else {
+		v.packed.Take(dst, v.places[i], winners)
+	}
 }
 
 func newGatherer(scan *viewScan, features []int, heads []int32, room *allowance) (*gatherer, error) {
-	fixed := int64(0)
-	for _, f := range features {
-		fixed += fixedBytes(scan.history.view.Features[f].Type)
-	}
+	fixed := winnerBytes(scan.history.view, features)
 	if err := room.take(fixed * int64(len(heads))); err != nil {
 		return nil, err
 	}
@@ -117,19 +133,39 @@ func newGatherer(scan *viewScan, features []int, heads []int32, room *allowance)
 		events:   make([]feature.EventTime, len(heads)),
 	}
 	g.heads, g.ends = byFragment(scan.history, heads, g.position)
-	g.columns = g.newColumns(len(heads) + 1)
+	v := &g.values
+	v.places, v.columns = make([]int, len(features)), make([]*feature.Column, len(features))
+	var packed []feature.Type
+	for i, f := range features {
+		t := scan.history.view.Features[f].Type
+		if isPacked(t) {
+			v.places[i] = len(packed)
+			packed = append(packed, t)
+		} else {
+			v.columns[i] = feature.NewColumn(t, len(heads)+1)
+		}
+	}
+	v.packed = feature.NewPacked(packed, len(heads)+1)
 	return g, nil
 }
 
-func (g *gatherer) newColumns(rows int) []*feature.Column {
-	columns := make([]*feature.Column, len(g.features))
-	for i, f := range g.features {
-		columns[i] = feature.NewColumn(g.scan.history.view.Features[f].Type, rows)
+// isPacked reports whether values of a type are of fixed width.
+func isPacked(t feature.Type) bool { return t.Width() > 0 }
+
+// winnerBytes is what the values of a winner take, but for what is of variable length.
+func winnerBytes(view *feature.View, features []int) (bytes int64) {
+	var packed []feature.Type
+	for _, f := range features {
+		if t := view.Features[f].Type; isPacked(t) {
+			packed = append(packed, t)
+		} else {
+			bytes += variableFixedBytes
+		}
 	}
-	return columns
+	return bytes + int64(feature.PackedBytes(packed))
 }
 
-// run gathers fragment by fragment, several at once. Values of fixed width go straight to their places in the columns. Those of variable length join the columns in
+// run gathers fragment by fragment, several at once. Values of fixed width go to their places. Those of variable length join the columns in
 // the order of the fragments, and wait in columns of their own until it is their turn: no more than one fragment a worker waits.
 func (g *gatherer) run(ctx context.Context, p *pool) error {
 	var shares []int
@@ -153,12 +189,12 @@ func (g *gatherer) run(ctx context.Context, p *pool) error {
 	if err != nil {
 		return err
 	}
-	for _, c := range g.columns {
-		if c.HasWindow() {
-			c.SetLen(len(g.heads))
+	for _, c := range g.values.columns {
+		if c != nil {
+			c.AppendMissing(feature.NotFound)
 		}
-		c.AppendMissing(feature.NotFound)
 	}
+	g.values.packed.SetStatus(len(g.heads), feature.NotFound)
 	g.spread()
 	return nil
 }
@@ -177,39 +213,54 @@ func (g *gatherer) fragment(ctx context.Context, f int, turn <-chan struct{}, ne
 	if len(g.features) == 0 {
 		return nil
 	}
-	from, to := g.share(f)
-	columns := make([]*feature.Column, len(g.columns))
-	for i, c := range g.columns {
-		if c.HasWindow() {
-			columns[i] = c.Window(from, to)
-		} else {
-			columns[i] = feature.NewColumn(c.Type, len(rows))
-		}
-	}
+	from, _ := g.share(f)
+	columns := g.takeColumns(len(rows))
+	defer g.pool.Put(&columns)
 	if err := g.gather(ctx, g.scan.history.fragments[f], rows, columns); err != nil {
 		return err
 	}
+	var packed, others []*feature.Column
 	for i, c := range columns {
-		if c.HasWindow() {
-			g.columns[i].Put(c, from)
+		if g.values.columns[i] == nil {
+			packed = append(packed, c)
+		} else {
+			others = append(others, c)
 		}
 	}
-	return g.inTurn(ctx, columns, turn, next)
-}
-
-// inTurn appends the columns of variable length, once turn is closed; then it closes next.
-func (g *gatherer) inTurn(ctx context.Context, columns []*feature.Column, turn <-chan struct{}, next chan<- struct{}) error {
-	if !slices.ContainsFunc(columns, func(c *feature.Column) bool { return !c.HasWindow() }) {
+	g.values.packed.Put(from, packed)
+	if len(others) == 0 {
 		return nil
 	}
+	return g.inTurn(ctx, others, turn, next)
+}
+
+// takeColumns returns empty columns, one a feature, perhaps those of an earlier fragment.
+func (g *gatherer) takeColumns(rows int) []*feature.Column {
+	if columns, ok := g.pool.Get().(*[]*feature.Column); ok {
+		for _, c := range *columns {
+			c.Reset()
+		}
+		return *columns
+	}
+	columns := make([]*feature.Column, len(g.features))
+	for i, f := range g.features {
+		columns[i] = feature.NewColumn(g.scan.history.view.Features[f].Type, rows)
+	}
+	return columns
+}
+
+// inTurn appends columns of variable length to those of all fragments, once turn is closed; then it closes next.
+func (g *gatherer) inTurn(ctx context.Context, columns []*feature.Column, turn <-chan struct{}, next chan<- struct{}) error {
 	select {
 	case <-turn:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	for i, c := range columns {
-		if !c.HasWindow() {
-			g.columns[i].AppendColumn(c)
+	at := 0
+	for _, c := range g.values.columns {
+		if c != nil {
+			c.AppendColumn(columns[at])
+			at++
 		}
 	}
 	close(next)

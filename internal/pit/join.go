@@ -59,11 +59,11 @@ type Joined struct {
 
 type joinedView struct {
 	// slotOf has the slot of each entity row, which may be absent, winnerOf the winner of each slot: a row of events and columns, or the row after the last
-	// of events, of which columns say that it was not found.
+	// of events, of which values say that it was not found.
 	slotOf   []int32
 	winnerOf []int32
 	events   []feature.EventTime
-	columns  []*feature.Column
+	values   winnerValues
 	stats    Stats
 }
 
@@ -188,7 +188,7 @@ func joinView(ctx context.Context, p *pool, x *index, v *ViewJoin, o Options, ro
 	if err := g.run(ctx, p); err != nil {
 		return joinedView{}, err
 	}
-	joined := joinedView{slotOf: x.slotOf, winnerOf: g.winnerOf, events: g.events, columns: g.columns}
+	joined := joinedView{slotOf: x.slotOf, winnerOf: g.winnerOf, events: g.events, values: g.values}
 	joined.stats = Stats{RowsRead: scan.rowsRead.Load(), RowsPruned: h.pruned.Load(), RowsNull: scan.rowsNull.Load(), Unmatched: joined.unmatched()}
 	return joined, nil
 }
@@ -221,7 +221,7 @@ func (j *Joined) Stats(view int) Stats { return j.views[view].stats }
 // Null as the winning row has them, NotFound where no row won.
 func (j *Joined) Batch(view, fromRow, toRow int, dst []*feature.Column) {
 	v := &j.views[view]
-	if v.columns == nil {
+	if v.values.packed == nil {
 		for _, c := range dst {
 			for range toRow - fromRow {
 				c.AppendMissing(feature.NotFound)
@@ -231,7 +231,7 @@ func (j *Joined) Batch(view, fromRow, toRow int, dst []*feature.Column) {
 	}
 	v.eachBlock(fromRow, toRow, func(winners []int) {
 		for i, c := range dst {
-			c.Take(v.columns[i], winners, feature.NotFound)
+			v.values.take(c, i, winners)
 		}
 	})
 }
@@ -251,9 +251,12 @@ func (j *Joined) EventTimes(view, fromRow, toRow int, dst *feature.Column) {
 	})
 }
 
+// rowsAtOnce is how many rows of the result are made at a time: few enough that their winners stay in the nearest cache until all features are taken.
+const rowsAtOnce = 256
+
 // eachBlock gives the winners of a range of entity rows, some at a time.
 func (v *joinedView) eachBlock(fromRow, toRow int, use func(winners []int)) {
-	var block [1024]int
+	var block [rowsAtOnce]int
 	for row := fromRow; row < toRow; {
 		n := min(len(block), toRow-row)
 		for i := range n {

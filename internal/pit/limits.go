@@ -3,8 +3,6 @@ package pit
 import (
 	"errors"
 	"sync/atomic"
-
-	"github.com/twofold-ml/twofold/internal/feature"
 )
 
 // ErrTooLarge says that the values of the rows that won take more than Options.MaxBytes. Fewer entity rows at once take less.
@@ -31,6 +29,8 @@ const (
 	keyBytes    = 16
 	// variableBytes stands for a value of unknown length.
 	variableBytes = 32
+	// variableFixedBytes is what it takes beside itself: its status and where it ends.
+	variableFixedBytes = 1 + 8
 )
 
 // BytesPerRow is about how much memory a join takes for each entity row, where every row matches a feature row of its own: for what it knows of the row, and
@@ -41,31 +41,14 @@ func BytesPerRow(views []ViewJoin) (state, values int64) {
 		// Views with the same keys share an index; counted as if they did not, because few join many views.
 		state += placeBytes*3 + timeBytes + internBytes + keyBytes*int64(len(v.Keys))
 		state += candidateBytes + 2*placeBytes + timeBytes
+		values += winnerBytes(v.View, v.Features)
 		for _, f := range v.Features {
-			values += valueBytes(v.View.Features[f].Type)
+			if !isPacked(v.View.Features[f].Type) {
+				values += variableBytes
+			}
 		}
 	}
 	return state, values
-}
-
-// valueBytes is the size of one value with its status, where its length varies a guess.
-func valueBytes(t feature.Type) int64 {
-	if t == feature.String || t == feature.Bytes || t.IsList() {
-		return fixedBytes(t) + variableBytes
-	}
-	return fixedBytes(t)
-}
-
-// fixedBytes is what any value of a type takes, its status included.
-func fixedBytes(t feature.Type) int64 {
-	switch t {
-	case feature.Bool:
-		return 1 + 1
-	case feature.Int32, feature.Float:
-		return 1 + 4
-	default:
-		return 1 + 8
-	}
 }
 
 // allowance bounds what the values of all views' winners take together. A nil allowance has no bound.
