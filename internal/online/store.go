@@ -62,6 +62,17 @@ func (s *Store) PutMeta(ctx context.Context, name string, value []byte) error {
 	return s.driver.PutMeta(ctx, name, value)
 }
 
+// SwapMeta stores a small value under a name if and only if old is what is stored, byte for byte, as one atomic step against every other
+// writer of that name in any process. An old of nil means that nothing may be stored, which an empty value is not; a value of nil removes what is stored. swapped says
+// that value is what was stored when the call ended, false that anything else was, and that it stays. See driver.Driver for why each value should be unlike
+// all others, and for what may have happened after an error.
+func (s *Store) SwapMeta(ctx context.Context, name string, old, value []byte) (swapped bool, err error) {
+	if err := live(ctx, "swap a small value"); err != nil {
+		return false, err
+	}
+	return s.driver.SwapMeta(ctx, name, old, value)
+}
+
 // Ping reports whether the store can be reached and would serve a request.
 func (s *Store) Ping(ctx context.Context) error { return s.driver.Ping(ctx) }
 

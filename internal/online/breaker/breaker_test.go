@@ -293,7 +293,11 @@ func (s *scripted) GetMeta(context.Context, []string) ([][]byte, error) {
 	return [][]byte{[]byte("value")}, s.err
 }
 func (s *scripted) PutMeta(context.Context, string, []byte) error { s.calls++; return s.err }
-func (s *scripted) Ping(context.Context) error                    { s.calls++; return s.err }
+func (s *scripted) SwapMeta(context.Context, string, []byte, []byte) (bool, error) {
+	s.calls++
+	return true, s.err
+}
+func (s *scripted) Ping(context.Context) error { s.calls++; return s.err }
 func (s *scripted) Warnings(context.Context) ([]string, error) {
 	s.calls++
 	return []string{"w"}, s.err
@@ -315,7 +319,11 @@ var operations = map[string]func(driver.Driver) (string, error){
 		return fmt.Sprintf("%q", values), err
 	},
 	"PutMeta": func(d driver.Driver) (string, error) { return "", d.PutMeta(context.Background(), "n", nil) },
-	"Ping":    func(d driver.Driver) (string, error) { return "", d.Ping(context.Background()) },
+	"SwapMeta": func(d driver.Driver) (string, error) {
+		swapped, err := d.SwapMeta(context.Background(), "n", nil, []byte("v"))
+		return fmt.Sprint(swapped), err
+	},
+	"Ping": func(d driver.Driver) (string, error) { return "", d.Ping(context.Background()) },
 	"Warnings": func(d driver.Driver) (string, error) {
 		w, err := d.Warnings(context.Background())
 		return fmt.Sprint(w), err

@@ -67,6 +67,16 @@ func (g *guarded) PutMeta(ctx context.Context, name string, value []byte) error 
 	return g.gate.Do(ctx, func(ctx context.Context) error { return g.driver.PutMeta(ctx, name, value) })
 }
 
+// SwapMeta implements driver.Driver.
+func (g *guarded) SwapMeta(ctx context.Context, name string, old, value []byte) (swapped bool, err error) {
+	p, err := g.gate.enter()
+	if err != nil {
+		return false, err
+	}
+	defer func() { p.leave(ctx, err) }()
+	return g.driver.SwapMeta(ctx, name, old, value)
+}
+
 // Ping implements driver.Driver. While the circuit is open it fails with the error of the last Ping that was made, so that whoever pings often hears
 // the same of the same fault; where that went well, with why the store is not asked.
 func (g *guarded) Ping(ctx context.Context) error {

@@ -131,6 +131,16 @@ type Driver interface {
 	// PutMeta stores a small value under a name and replaces what was there. It does not expire.
 	PutMeta(ctx context.Context, name string, value []byte) error
 
+	// SwapMeta stores a small value under a name if and only if old is what is stored, byte for byte, as one atomic step against every other
+	// SwapMeta and PutMeta in any process. An old of nil means that nothing may be stored, which an empty value is not; a value of nil
+	// removes what is stored. swapped says that value is what was stored when the call ended, false that anything else was, and that it stays.
+	//
+	// A swap that is made twice is true twice: so it is where value is stored already. A driver may ask again whose answer was lost, and a
+	// caller may after an error, which leaves open whether the swap was made. Callers who need to know that it was they who swapped
+	// therefore make each value unlike all others, for example with a number that only they have. Then false can still mean, after such an error, that
+	// the swap was made and that another one followed: what is stored now tells.
+	SwapMeta(ctx context.Context, name string, old, value []byte) (swapped bool, err error)
+
 	// Ping reports whether the store can be reached and would serve a request.
 	Ping(ctx context.Context) error
 

@@ -9,7 +9,7 @@
 //   - Where all writers of a row write through this process, Read returns what was stored when it began, or later: Write drops
 //     the entities that it wrote, and rows that were being fetched meanwhile reach only those who waited for them already.
 //   - When the marker of a view changes or goes, as it does after a full sync or in a store that lost its data, all rows of the view are dropped at
-//     once. Markers are seen as they pass by: GetMeta and PutMeta of "synced/<view>", which a server asks for every 2 s.
+//     once. Markers are seen as they pass by: GetMeta, PutMeta and SwapMeta of "synced/<view>", which a server asks for every 2 s.
 //
 // Concurrent reads ask the store for the same row once. A fetch that fails is not kept; its error reaches all who waited for it.
 package hotcache
@@ -184,6 +184,20 @@ func (c *Cache) PutMeta(ctx context.Context, name string, value []byte) error {
 		c.observe(view, append([]byte{}, value...)) // an empty value is a value
 	}
 	return err
+}
+
+// SwapMeta implements driver.Driver, and looks at the value where it is a marker.
+func (c *Cache) SwapMeta(ctx context.Context, name string, old, value []byte) (swapped bool, err error) {
+	swapped, err = c.driver.SwapMeta(ctx, name, old, value)
+	view, ok := strings.CutPrefix(name, markerPrefix)
+	switch {
+	case !ok:
+	case err != nil:
+		c.views.forget(view) // it may have been stored
+	case swapped:
+		c.observe(view, bytes.Clone(value))
+	}
+	return swapped, err
 }
 
 // observe takes note of the marker of a view, nil where there is none.

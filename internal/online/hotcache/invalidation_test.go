@@ -113,9 +113,17 @@ func TestMarkers(t *testing.T) {
 	require.Equal(t, none, dropped(func() { require.NoError(t, store.PutMeta(t.Context(), "definitions", []byte("x"))) }))
 	require.Equal(t, v, dropped(func() { s.putMeta("synced/v", ""); poll() }), "the store was emptied")
 	require.Equal(t, both, dropped(func() { s.putMeta("synced/v", "3"); s.putMeta("synced/w", "3"); poll() }))
+	swap := func(old, value string) {
+		_, err := store.SwapMeta(t.Context(), "synced/v", []byte(old), []byte(value))
+		require.ErrorIs(t, err, s.writeErr)
+	}
+	require.Equal(t, v, dropped(func() { swap("3", "4") }), "swapped by this process")
+	require.Equal(t, none, dropped(func() { swap("3", "5") }), "not swapped")
+	require.Equal(t, none, dropped(poll))
 	s.writeErr = errStore
+	require.Equal(t, v, dropped(func() { swap("4", "5") }), "a marker that may have been swapped")
 	require.Equal(t, v, dropped(func() { require.Error(t, store.MarkSynced(t.Context(), "v", moment)) }), "a marker that may have been stored")
-	require.EqualValues(t, 6, c.counters.generations.Load())
+	require.EqualValues(t, 7, c.counters.generations.Load())
 }
 
 // TestMarkerChangesWhileRowIsFetched changes a marker between the taking of a row and its arrival.

@@ -26,7 +26,7 @@ type spy struct {
 	before, after func(ctx context.Context, call int) error
 	// failing are the entities whose reads fail, with a PartialError where others are read.
 	failing map[string]error
-	// writeErr is the error of each Write and PutMeta, which store what they are given all the same.
+	// writeErr is the error of each Write, PutMeta and SwapMeta, which store what they are given all the same.
 	writeErr error
 }
 
@@ -147,6 +147,18 @@ func (s *spy) PutMeta(_ context.Context, name string, value []byte) error {
 	defer s.mu.Unlock()
 	s.meta[name] = append([]byte{}, value...)
 	return s.writeErr
+}
+
+func (s *spy) SwapMeta(_ context.Context, name string, old, value []byte) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if stored := s.meta[name]; (stored == nil) != (old == nil) || !bytes.Equal(stored, old) {
+		return false, s.writeErr
+	}
+	if s.meta[name] = bytes.Clone(value); value == nil {
+		delete(s.meta, name)
+	}
+	return true, s.writeErr
 }
 
 func (s *spy) Ping(context.Context) error                 { return nil }

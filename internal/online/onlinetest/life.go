@@ -158,7 +158,14 @@ func calls(d driver.Driver) map[string]func(ctx context.Context) error {
 		},
 		"GetMeta": func(ctx context.Context) error { _, err := d.GetMeta(ctx, []string{"a"}); return err },
 		"PutMeta": func(ctx context.Context) error { return d.PutMeta(ctx, "a", nil) },
-		"Ping":    d.Ping,
+		"SwapMeta": func(ctx context.Context) error {
+			swapped, err := d.SwapMeta(ctx, "swapped", nil, []byte("x"))
+			if err != nil && swapped {
+				return errors.New("swapped beside an error")
+			}
+			return err
+		},
+		"Ping": d.Ping,
 	}
 }
 
@@ -174,6 +181,7 @@ func testCancelled(t *testing.T, h Harness) {
 	}
 	require.Equal(t, [][]byte{nil}, read(t, d, "a", "v"), "a write whose context was done must not be begun")
 	requireAsOf(t, d, "a", map[int64]any{newest: nil})
+	require.Nil(t, getMeta(t, d, "swapped"))
 	for name, call := range calls(d) {
 		require.NoError(t, call(t.Context()), name)
 	}

@@ -5,6 +5,7 @@
 package onlinetest
 
 import (
+	"errors"
 	"math/rand/v2"
 	"testing"
 
@@ -19,6 +20,9 @@ import (
 type Harness struct {
 	// Open returns a driver on an empty store of its own. The suite closes it.
 	Open func(t *testing.T) driver.Driver
+	// OpenTwo returns two drivers on one empty store of their own, as two processes have them. The suite closes them. nil is for stores that only
+	// one can have open.
+	OpenTwo func(t *testing.T) (a, b driver.Driver)
 	// OpenFreezable returns a driver, whose calls are bounded to about a second, on a store of its own, and functions that make the store
 	// stop answering and go on. nil needs an exception for "Frozen".
 	OpenFreezable func(t *testing.T) (d driver.Driver, freeze, thaw func())
@@ -39,6 +43,7 @@ func Run(t *testing.T, h Harness) {
 		{"History", testHistory},
 		{"Expiry", testExpiry},
 		{"Meta", testMeta},
+		{"Swap", testSwap},
 		{"Cancelled", testCancelled},
 		{"Frozen", testFrozen},
 		{"Store", testStore},
@@ -66,6 +71,17 @@ func (h Harness) open(t *testing.T) driver.Driver {
 	d := h.Open(t)
 	t.Cleanup(func() { require.NoError(t, d.Close()) })
 	return d
+}
+
+// openTwo opens a store for the test, twice where it can be, and closes it after.
+func (h Harness) openTwo(t *testing.T) []driver.Driver {
+	t.Helper()
+	if h.OpenTwo == nil {
+		return []driver.Driver{h.open(t)}
+	}
+	a, b := h.OpenTwo(t)
+	t.Cleanup(func() { require.NoError(t, errors.Join(a.Close(), b.Close())) })
+	return []driver.Driver{a, b}
 }
 
 // newRand returns a source of random numbers whose seed is printed where the test fails.

@@ -383,6 +383,8 @@ func testStoreCancelled(t *testing.T, s *online.Store) {
 	_, err = s.GetMeta(ctx, []string{"a"})
 	require.ErrorIs(t, err, context.Canceled)
 	require.ErrorIs(t, s.PutMeta(ctx, "a", nil), context.Canceled)
+	_, err = s.SwapMeta(ctx, "a", nil, []byte("x"))
+	require.ErrorIs(t, err, context.Canceled)
 }
 
 // storedSchemaName is where the Store keeps the schema of the view's rows.

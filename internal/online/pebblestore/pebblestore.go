@@ -12,12 +12,13 @@
 //
 // # Promises
 //
-// When Write or PutMeta returns without error, its rows are on disk (fsync). Writers take turns for the comparison and share the fsync. A row
+// When Write, PutMeta or SwapMeta returns without error, what it wrote is on disk (fsync). Writers take turns for the comparison and share the fsync. A row
 // past its ExpireAtMillis is never returned; a sweep in the background removes it later. The versions of an entity and view expire together,
 // once all of them are past.
 package pebblestore
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -171,44 +172,61 @@ func (s *Store) Write(ctx context.Context, rows []driver.Row) ([]driver.Outcome,
 		}
 		headers[i] = h
 	}
-	batch := s.db.NewBatch()
-	defer batch.Close()
-	outcomes, err := s.decide(ctx, batch, rows, headers)
+	outcomes := make([]driver.Outcome, len(rows))
+	err := s.change(ctx, func(batch *pebble.Batch) error { return s.decide(ctx, batch, rows, headers, outcomes) })
 	if err != nil {
 		return nil, err
 	}
-	return outcomes, s.awaitDisk(batch)
+	return outcomes, nil
 }
 
-// decide fills the batch with the rows that are newer than the stored ones and makes them readable, in one turn.
-func (s *Store) decide(ctx context.Context, batch *pebble.Batch, rows []driver.Row, headers []storedrow.Header) ([]driver.Outcome, error) {
+// change makes the changes that decide puts into a batch, which may depend on what is stored: no other writer changes anything in between. It returns
+// when they are on disk, and all that decide may have seen.
+func (s *Store) change(ctx context.Context, decide func(batch *pebble.Batch) error) error {
+	batch := s.db.NewBatch()
+	defer batch.Close()
+	if err := s.apply(ctx, batch, decide); err != nil {
+		return err
+	}
+	return s.awaitDisk(batch)
+}
+
+// apply lets decide fill the batch and makes its changes readable, in one turn.
+func (s *Store) apply(ctx context.Context, batch *pebble.Batch, decide func(batch *pebble.Batch) error) error {
+	if ctx.Err() != nil {
+		return s.stopped(ctx, "write to")
+	}
 	select {
 	case s.writing <- struct{}{}:
 		defer func() { <-s.writing }()
 	case <-ctx.Done():
-		return nil, s.stopped(ctx, "write to")
+		return s.stopped(ctx, "write to")
 	}
-	outcomes := make([]driver.Outcome, len(rows))
-	turn := turn{s: s, now: s.o.Now().UnixMilli(), batch: batch, pending: map[string]pending{}}
-	for i := range rows {
-		if i%checkEvery == 0 && ctx.Err() != nil {
-			return nil, s.stopped(ctx, "write to")
-		}
-		outcome, err := turn.apply(&rows[i], headers[i])
-		if err != nil {
-			return nil, s.fail("write to", err)
-		}
-		outcomes[i] = outcome
-	}
-	if batch.Empty() {
-		return outcomes, nil
+	if err := decide(batch); err != nil || batch.Empty() {
+		return err
 	}
 	s.unsynced.Add(1)
 	if err := s.db.ApplyNoSyncWait(batch, pebble.Sync); err != nil {
 		s.unsynced.Add(-1)
-		return nil, s.fail("write to", err)
+		return s.fail("write to", err)
 	}
-	return outcomes, nil
+	return nil
+}
+
+// decide fills the batch with the rows that are newer than the stored ones.
+func (s *Store) decide(ctx context.Context, batch *pebble.Batch, rows []driver.Row, headers []storedrow.Header, outcomes []driver.Outcome) error {
+	turn := turn{s: s, now: s.o.Now().UnixMilli(), batch: batch, pending: map[string]pending{}}
+	for i := range rows {
+		if i%checkEvery == 0 && ctx.Err() != nil {
+			return s.stopped(ctx, "write to")
+		}
+		outcome, err := turn.apply(&rows[i], headers[i])
+		if err != nil {
+			return s.fail("write to", err)
+		}
+		outcomes[i] = outcome
+	}
+	return nil
 }
 
 // awaitDisk returns when everything that the call has written or relied on is on disk.
@@ -316,14 +334,38 @@ func (s *Store) GetMeta(ctx context.Context, names []string) ([][]byte, error) {
 
 // PutMeta implements driver.Driver.
 func (s *Store) PutMeta(ctx context.Context, name string, value []byte) error {
-	if ctx.Err() != nil {
-		return s.stopped(ctx, "write to")
-	}
-	if err := s.db.Set(appendMetaKey(nil, name), value, pebble.Sync); err != nil {
-		return s.fail("write to", err)
-	}
-	return nil
+	return s.change(ctx, func(batch *pebble.Batch) error { return batch.Set(appendMetaKey(nil, name), value, nil) })
 }
+
+// SwapMeta implements driver.Driver.
+func (s *Store) SwapMeta(ctx context.Context, name string, old, value []byte) (swapped bool, err error) {
+	err = s.change(ctx, func(batch *pebble.Batch) error {
+		key := appendMetaKey(nil, name)
+		var stored []byte
+		if err := s.view(key, func(value []byte) error {
+			stored = append([]byte{}, value...)
+			return nil
+		}); err != nil {
+			return s.fail("read", err)
+		}
+		switch {
+		case isSameMeta(stored, value):
+			swapped = true // it was made before
+		case !isSameMeta(stored, old):
+		case value == nil:
+			swapped = true
+			return batch.Delete(key, nil)
+		default:
+			swapped = true
+			return batch.Set(key, value, nil)
+		}
+		return nil
+	})
+	return swapped && err == nil, err
+}
+
+// isSameMeta reports whether two small values are the same; nil is none.
+func isSameMeta(a, b []byte) bool { return (a == nil) == (b == nil) && bytes.Equal(a, b) }
 
 // Ping implements driver.Driver.
 func (s *Store) Ping(ctx context.Context) error {

@@ -124,6 +124,9 @@ func TestDurable(t *testing.T) {
 	_, err = s.Write(t.Context(), []driver.Row{tombstoneRow("a", 0, 0)})
 	require.NoError(t, err)
 	require.NoError(t, s.PutMeta(t.Context(), "m", []byte("x")))
+	swapped, err := s.SwapMeta(t.Context(), "m", []byte("x"), []byte("y"))
+	require.NoError(t, err)
+	require.True(t, swapped)
 	crashed := disk.CrashClone(vfs.CrashCloneCfg{})
 	require.NoError(t, s.Close())
 
@@ -133,7 +136,7 @@ func TestDurable(t *testing.T) {
 	require.NotNil(t, stored(t, s, "a"))
 	meta, err := s.GetMeta(t.Context(), []string{"m"})
 	require.NoError(t, err)
-	require.Equal(t, [][]byte{[]byte("x")}, meta)
+	require.Equal(t, [][]byte{[]byte("y")}, meta)
 }
 
 func TestReopened(t *testing.T) {

@@ -56,6 +56,11 @@ func harness(url string, o Options, freezable func(t *testing.T) (url string, se
 			o.URL, o.Timeout = url, 30*time.Second // a busy machine is not what is tested
 			return open(t, o)
 		},
+		OpenTwo: func(t *testing.T) (a, b driver.Driver) {
+			o := o
+			o.URL, o.Timeout, o.Prefix = url, 30*time.Second, fmt.Sprintf("tf%d", prefixes.Add(1))
+			return open(t, o), open(t, o)
+		},
 		OpenFreezable: func(t *testing.T) (driver.Driver, func(), func()) {
 			o := o
 			var servers []*testenv.RedisServer
