@@ -58,6 +58,9 @@ type KeyBatch struct {
 	EventTimes *Column
 	// CreatedTimes is a TIMESTAMP column, nil where the source has no created time.
 	CreatedTimes *Column
+	// Deleted is a BOOL column that says which rows delete their entity (tombstones); null is false. It is nil where the view has no such column
+	// (Source.DeletedColumn).
+	Deleted *Column
 }
 
 // Len returns the number of rows.

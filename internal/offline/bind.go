@@ -12,7 +12,7 @@ import (
 type wanted struct {
 	name string
 	t    feature.Type
-	// role says what for, in a message: "key", "event time", "feature".
+	// role says what for, in a message: "key", "event time", "deleted", "feature".
 	role string
 	// required columns must be in every file; others are null where they are not.
 	required bool
@@ -40,7 +40,7 @@ func (s *source) bind(w wanted) (binding, error) {
 	c, ok := findColumn(s.footer.columns, w.name)
 	if !ok {
 		if w.required {
-			return b, fault.New(fault.Precondition, "%s has no column %q, which is the %s%s",
+			return b, fault.New(fault.Precondition, "%s has no column %q, which is the %s column%s",
 				s.object.at, w.name, w.role, feature.DidYouMean(w.name, s.columnNames()))
 		}
 		b.missing = true

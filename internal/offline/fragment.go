@@ -92,8 +92,11 @@ func (f *Fragment) within(ctx context.Context, g *groupReader, within feature.Ti
 // stream yields a range of rows, which the columns are at.
 func (f *Fragment) stream(ctx context.Context, g *groupReader, r rowRange, columns []*feature.Column, yield func(feature.KeyBatch) error) error {
 	batch := feature.KeyBatch{First: r.from, Keys: columns[:f.table.keys], EventTimes: columns[f.table.keys]}
-	if f.table.created {
-		batch.CreatedTimes = columns[f.table.keys+1]
+	if i := f.table.created; i > 0 {
+		batch.CreatedTimes = columns[i]
+	}
+	if i := f.table.deleted; i > 0 {
+		batch.Deleted = columns[i]
 	}
 	for batch.First < r.to {
 		if err := ctx.Err(); err != nil {

@@ -149,7 +149,10 @@ func readTable(ctx context.Context, table *Table, within feature.TimeRange) (his
 				}
 				h.columns[len(b.Keys)].AppendFrom(b.EventTimes, i)
 				if b.CreatedTimes != nil {
-					h.columns[len(b.Keys)+1].AppendFrom(b.CreatedTimes, i)
+					h.columns[table.created].AppendFrom(b.CreatedTimes, i)
+				}
+				if b.Deleted != nil {
+					h.columns[table.deleted].AppendFrom(b.Deleted, i)
 				}
 			}
 			return nil

@@ -27,10 +27,11 @@ func fileOf(o object) File {
 type Table struct {
 	store *Store
 	view  *feature.View
-	// wants are the keys, the event time, the created time where there is one, and the features.
-	wants   []wanted
-	keys    int
-	created bool
+	// wants are the keys, the event time, the created time and the deleted column where there are, and the features.
+	wants []wanted
+	keys  int
+	// created and deleted are the places in wants of these columns, 0 where the view has none.
+	created, deleted int
 }
 
 // Table gives the history of a view. It reads nothing.
@@ -41,8 +42,12 @@ func (s *Store) Table(view *feature.View) *Table {
 	}
 	t.wants = append(t.wants, wanted{view.Source.EventTimeColumn, feature.Timestamp, "event time", true})
 	if view.Source.CreatedTimeColumn != "" {
-		t.created = true
+		t.created = len(t.wants)
 		t.wants = append(t.wants, wanted{view.Source.CreatedTimeColumn, feature.Timestamp, "created time", true})
+	}
+	if view.Source.DeletedColumn != "" {
+		t.deleted = len(t.wants)
+		t.wants = append(t.wants, wanted{view.Source.DeletedColumn, feature.Bool, "deleted", true})
 	}
 	for _, f := range view.Features {
 		t.wants = append(t.wants, wanted{f.Column, f.Type, "feature", false})
@@ -78,7 +83,7 @@ func (t *Table) Files(ctx context.Context) ([]File, error) {
 // Fragments lists the files anew and gives their row groups that may hold rows of the range, in the canonical order; pruned is the number
 // of rows in the others. It reads the footers, not the data.
 //
-// All columns of the view are looked up in all files: a key or time that a file lacks, a feature that every file lacks, and a
+// All columns of the view are looked up in all files: a key, a time or a deleted column that a file lacks, a feature that every file lacks, and a
 // column whose type does not fit are errors of kind Precondition. A feature that only some files lack is null there.
 func (t *Table) Fragments(ctx context.Context, within feature.TimeRange) (fragments []*Fragment, pruned int64, err error) {
 	sources, err := t.store.sources(ctx, t.view.Source.Path, nil)

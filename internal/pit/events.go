@@ -8,7 +8,7 @@ import (
 	"github.com/twofold-ml/twofold/internal/feature"
 )
 
-// Events calls yield with rows of the views' sources whose event time is in the range and of which no key is null: the key columns, in the order of
+// Events calls yield with rows of the views' sources whose event time is in the range, of which no key is null and which do not delete their entity: the key columns, in the order of
 // the entity rows' (see ViewJoin.Keys), the event times, and the places in both of the rows meant. They come in no particular order, one call at a time, and are valid
 // until yield returns. An error says which view it is about, unless it is yield's own.
 func Events(ctx context.Context, views []ViewJoin, within feature.TimeRange, yield func(keys []*feature.Column, times *feature.Column, rows []int32) error) error {
@@ -48,6 +48,7 @@ func eachEvent(ctx context.Context, p *pool, v *ViewJoin, within feature.TimeRan
 	return h.scan(ctx, p, func(s *scratch, _ int64, batch feature.KeyBatch) error {
 		s.selectComplete(batch, false)
 		s.keepWithin(batch.EventTimes, within)
+		s.dropDeleted(batch.Deleted)
 		if len(s.rows) == 0 {
 			return nil
 		}

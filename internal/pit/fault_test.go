@@ -153,6 +153,8 @@ func sourceFaults() map[string]struct {
 			faultySource{alter: func(b *feature.KeyBatch) { b.Keys = append(b.Keys, b.Keys[0]) }}, fault.Internal, "2 key columns"},
 		"a key of another type": {
 			faultySource{alter: func(b *feature.KeyBatch) { b.Keys[0] = b.EventTimes }}, fault.Internal, `column "id" as TIMESTAMP; it must be INT64`},
+		"deletions of another type": {
+			faultySource{alter: func(b *feature.KeyBatch) { b.Deleted = b.EventTimes }}, fault.Internal, `column "deleted" as TIMESTAMP; it must be BOOL`},
 		"a short key column": {
 			faultySource{alter: func(b *feature.KeyBatch) { b.Keys[0] = feature.NewColumn(feature.Int64, 0) }}, fault.Internal, `column "id" with 0 values`},
 		"nothing gathered": {faultySource{forget: true}, fault.Internal, "0 values of feature 0"},

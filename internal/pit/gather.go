@@ -300,18 +300,18 @@ func (g *gatherer) rank(f int) []int64 {
 	sortByPosition(heads, g.scan.history.starts[f], g.position)
 	rows := make([]int64, len(heads))
 	for i, slot := range heads {
-		rows[i] = best[slot].position - g.scan.history.starts[f]
+		rows[i] = best[slot].position.row() - g.scan.history.starts[f]
 		g.winnerOf[slot] = int32(from + i)
 		g.events[from+i] = best[slot].event
 	}
 	return rows
 }
 
-func (g *gatherer) position(slot int32) int64 { return g.scan.best[slot].position }
+func (g *gatherer) position(slot int32) int64 { return g.scan.best[slot].position.row() }
 
 // spread gives the number of each winner, known at the first slot that it wins, to the slots that follow.
 func (g *gatherer) spread() {
-	last, none := int64(-1), int32(len(g.events))
+	last, none := noPosition, int32(len(g.events))
 	for slot := range g.scan.best {
 		position := g.scan.best[slot].position
 		switch {

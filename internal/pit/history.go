@@ -33,7 +33,7 @@ func openHistory(ctx context.Context, view *feature.View, source Source, within 
 	h.starts = make([]int64, 1, len(h.fragments)+1)
 	for i, f := range h.fragments {
 		start, rows := h.starts[i], f.NumRows()
-		if rows < 0 || rows > math.MaxInt64-start {
+		if rows < 0 || rows > math.MaxInt64/2-start {
 			return nil, fault.New(fault.Corrupt, "fragment %d says that it has %d rows", i, rows)
 		}
 		h.starts = append(h.starts, start+rows)
@@ -110,10 +110,18 @@ func (h *history) check(batch feature.KeyBatch) error {
 	if err := checkColumn(batch.EventTimes, feature.Timestamp, batch.Len(), "event time"); err != nil {
 		return err
 	}
-	if batch.CreatedTimes == nil {
-		return nil
+	if batch.CreatedTimes != nil {
+		if err := checkColumn(batch.CreatedTimes, feature.Timestamp, batch.Len(), "created time"); err != nil {
+			return err
+		}
 	}
-	return checkColumn(batch.CreatedTimes, feature.Timestamp, batch.Len(), "created time")
+	switch {
+	case batch.Deleted != nil:
+		return checkColumn(batch.Deleted, feature.Bool, batch.Len(), "deleted")
+	case h.view.Source.DeletedColumn != "":
+		return fault.New(fault.Internal, "the source does not say which rows are deleted, as column %q does", h.view.Source.DeletedColumn)
+	}
+	return nil
 }
 
 func checkColumn(c *feature.Column, want feature.Type, rows int, name string) error {
@@ -175,6 +183,13 @@ func (s *scratch) keepWithin(events *feature.Column, within feature.TimeRange) {
 	s.rows = kept
 }
 
+// dropDeleted drops tombstones.
+func (s *scratch) dropDeleted(deleted *feature.Column) {
+	if deleted != nil {
+		s.rows = slices.DeleteFunc(s.rows, func(row int32) bool { return isDeleted(deleted, row) })
+	}
+}
+
 // loadKeys reads the keys of the selected rows and makes room for their numbers.
 func (s *scratch) loadKeys(h *hasher, batch feature.KeyBatch) {
 	s.keys.load(h, batch.Keys, s.rows)
@@ -203,12 +218,36 @@ func createdTime(created *feature.Column, i int32) feature.CreatedTime {
 type candidate struct {
 	event   feature.EventTime
 	created feature.CreatedTime
-	// position in the history, −1 for no row.
-	position int64
+	// position in the history, noPosition for no row.
+	position markedPosition
 }
 
 // noCandidate orders before every row.
-var noCandidate = candidate{math.MinInt64, math.MinInt64, -1}
+var noCandidate = candidate{math.MinInt64, math.MinInt64, noPosition}
+
+// markedPosition is the position of a row in the history, with a mark for tombstones: twice the position, plus 1 where the row is one. So it orders as
+// positions do, and a candidate takes no more memory.
+type markedPosition int64
+
+const noPosition markedPosition = -1
+
+// mark returns the position of row i of a batch with its mark.
+func mark(position int64, deleted *feature.Column, i int32) markedPosition {
+	marked := markedPosition(2 * position)
+	if isDeleted(deleted, i) {
+		marked++
+	}
+	return marked
+}
+
+func isDeleted(deleted *feature.Column, i int32) bool {
+	return deleted != nil && deleted.Status[i] == feature.Present && deleted.Bools[i]
+}
+
+// row is the position itself, −1 for no row.
+func (p markedPosition) row() int64 { return int64(p >> 1) }
+
+func (p markedPosition) isTombstone() bool { return p != noPosition && p&1 == 1 }
 
 // before is the order that decides every join: by event time, then created time, then position. It is total, since no two
 // rows share a position, so the greatest row does not depend on the order in which rows are met.

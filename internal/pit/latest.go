@@ -43,7 +43,8 @@ type LatestStats struct {
 
 // Latest finds the newest row of each entity as of a moment, by the same order as Join: event time, then created time, then the
 // canonical order of the source. With LatestOptions.Versions it finds the rows that were the newest at the latest moments: of rows of one event time
-// the one that comes last in that order, of no others. It reads keys and times only and holds them for the winners, at most Versions rows an
+// the one that comes last in that order, of no others. A row that deletes its entity (a tombstone) is a row like any other, and may be the
+// newest: see WinnerBatch.Tombstones. It reads keys and times only and holds them for the winners, at most Versions rows an
 // entity; values are read by Winners.Batches. The error names the view and keeps the kind that the source gave it.
 func Latest(ctx context.Context, view *feature.View, source Source, o LatestOptions) (*Winners, error) {
 	var w *Winners
@@ -187,7 +188,7 @@ func (h *shard) offerSome(s *scratch, rows []int32, first int64, batch feature.K
 		c := candidate{
 			event:    feature.EventTime(batch.EventTimes.Int64s[row]),
 			created:  createdTime(batch.CreatedTimes, row),
-			position: first + int64(row),
+			position: mark(first+int64(row), batch.Deleted, row),
 		}
 		number := numbers[k]
 		if int(number) == len(h.best) {
@@ -224,7 +225,7 @@ type winnerRef struct {
 
 func (l *latestScan) best(r winnerRef) *candidate { return &l.shards[r.shard].best[r.number] }
 
-func (l *latestScan) position(r winnerRef) int64 { return l.best(r).position }
+func (l *latestScan) position(r winnerRef) int64 { return l.best(r).position.row() }
 
 // Winners are the newest rows that Latest found. But for Retain they are only read, and may be by several goroutines.
 type Winners struct {
@@ -278,6 +279,9 @@ type WinnerBatch struct {
 	Keys []*feature.Column
 	// EventTimes and CreatedTimes are TIMESTAMP columns; every time is Present. A row without a created time has NoCreatedTime.
 	EventTimes, CreatedTimes *feature.Column
+	// Tombstones says of each row whether it deletes its entity at its event time; nil where none does. A tombstone's features are Null: they have not
+	// been read.
+	Tombstones []bool
 	// Features has one column for each of the features asked for, in that order.
 	Features []*feature.Column
 }
@@ -316,10 +320,16 @@ func (w *Winners) newBatch(features []int, rows int) WinnerBatch {
 	for _, key := range view.Entity.Keys {
 		b.Keys = append(b.Keys, feature.NewColumn(key.Type, rows))
 	}
-	for _, f := range features {
-		b.Features = append(b.Features, feature.NewColumn(view.Features[f].Type, rows))
-	}
+	b.Features = w.newFeatures(features, rows)
 	return b
+}
+
+func (w *Winners) newFeatures(features []int, rows int) []*feature.Column {
+	columns := make([]*feature.Column, len(features))
+	for i, f := range features {
+		columns[i] = feature.NewColumn(w.scan.history.view.Features[f].Type, rows)
+	}
+	return columns
 }
 
 // fill replaces the contents of b by the winners refs, all of fragment f.
@@ -328,17 +338,50 @@ func (w *Winners) fill(ctx context.Context, b *WinnerBatch, f int, refs []winner
 		c.Reset()
 	}
 	h := w.scan.history
-	rows := make([]int64, len(refs))
+	rows := make([]int64, 0, len(refs))
+	b.Tombstones = nil
 	for i, r := range refs {
 		best := w.scan.best(r)
-		rows[i] = best.position - h.starts[f]
+		if best.position.isTombstone() {
+			if b.Tombstones == nil {
+				b.Tombstones = make([]bool, len(refs))
+			}
+			b.Tombstones[i] = true
+		} else {
+			rows = append(rows, best.position.row()-h.starts[f])
+		}
 		b.EventTimes.AppendInt64(int64(best.event))
 		b.CreatedTimes.AppendInt64(int64(best.created))
 		if err := w.scan.shards[r.shard].appendKey(b.Keys, r.number); err != nil {
 			return err
 		}
 	}
-	return gatherRows(ctx, h.fragments[f], rows, features, b.Features)
+	if b.Tombstones == nil {
+		return gatherRows(ctx, h.fragments[f], rows, features, b.Features)
+	}
+	live := w.newFeatures(features, len(rows))
+	if len(rows) > 0 {
+		if err := gatherRows(ctx, h.fragments[f], rows, features, live); err != nil {
+			return err
+		}
+	}
+	b.spread(live)
+	return nil
+}
+
+// spread appends the features of the rows that are no tombstones to those of the batch, with a Null for each tombstone.
+func (b *WinnerBatch) spread(live []*feature.Column) {
+	for i, c := range b.Features {
+		next := 0
+		for _, isTombstone := range b.Tombstones {
+			if isTombstone {
+				c.AppendMissing(feature.Null)
+				continue
+			}
+			c.AppendFrom(live[i], next)
+			next++
+		}
+	}
 }
 
 // appendTo appends the key of that number to columns of its types.

@@ -55,6 +55,7 @@ func TestLatestEqualsOracle(t *testing.T) {
 	eachCase(t, 1000, func(t *testing.T, r *rand.Rand) {
 		keys := []feature.Key{{Name: "a", Type: keyTypes[r.IntN(4)]}, {Name: "b", Type: keyTypes[r.IntN(4)]}, {Name: "c", Type: keyTypes[r.IntN(4)]}}
 		view := newView("v", keys[:1+r.IntN(3)], randomFeatures(r, 3), r.IntN(2) == 0)
+		maybeDeletes(r, view)
 		moment := moments(r)
 		rows := randomTable(r, view, r.IntN(80), 1+r.IntN(6), moment)
 		options := pit.LatestOptions{AsOf: feature.AsOf(moment()), MaxAge: randomTTL(r), Versions: r.IntN(5), Workers: r.IntN(4)}
@@ -74,7 +75,7 @@ func TestLatestEqualsOracle(t *testing.T) {
 // checkWinners reads the winners and compares them with the rows of the table that should win.
 func checkWinners(t *testing.T, w *pit.Winners, rows *table, want []int, batchSize int, features []int) {
 	t.Helper()
-	expected := &table{keys: rows.keys, events: rows.events, created: rows.created, features: pick(rows.features, features)}
+	expected := &table{keys: rows.keys, events: rows.events, features: pick(withoutDeleted(rows), features)}
 	next := 0
 	err := w.Batches(t.Context(), batchSize, features, func(b pit.WinnerBatch) error {
 		if b.Len() == 0 || (batchSize > 0 && b.Len() > batchSize) {
@@ -87,6 +88,9 @@ func checkWinners(t *testing.T, w *pit.Winners, rows *table, want []int, batchSi
 			}
 			if d := cmp.Diff(rowOf(expected, want[next]), rowOf(got, i)); d != "" {
 				t.Fatalf("winner %d, row %d (-want +got):\n%s", next, want[next], d)
+			}
+			if deleted := b.Tombstones != nil && b.Tombstones[i]; deleted != rows.isDeleted(want[next]) {
+				t.Fatalf("winner %d, row %d: is a tombstone: %v", next, want[next], deleted)
 			}
 			created := int64(feature.NoCreatedTime)
 			if rows.created != nil {
@@ -108,10 +112,25 @@ func checkWinners(t *testing.T, w *pit.Winners, rows *table, want []int, batchSi
 }
 
 // rowOf copies one row of keys, event time and features as columns, so that NaN compares by its bits.
-func rowOf(t *table, row int) []*feature.Column {
-	one := *t
-	one.created = nil
-	return one.slice(row, row+1).columns()
+func rowOf(t *table, row int) []*feature.Column { return t.slice(row, row+1).columns() }
+
+// withoutDeleted returns the features of a table, with nulls for those of tombstones.
+func withoutDeleted(t *table) []*feature.Column {
+	if t.deleted == nil {
+		return t.features
+	}
+	out := make([]*feature.Column, len(t.features))
+	for i, c := range t.features {
+		out[i] = feature.NewColumn(c.Type, c.Len())
+		for row := range c.Len() {
+			if t.isDeleted(row) {
+				out[i].AppendMissing(feature.Null)
+			} else {
+				out[i].AppendFrom(c, row)
+			}
+		}
+	}
+	return out
 }
 
 func checkLatestStats(t *testing.T, got pit.LatestStats, s *memorySource, view *feature.View, o pit.LatestOptions) {

@@ -54,7 +54,7 @@ func (h *shard) offerVersions(s *scratch, rows []int32, first int64, batch featu
 		h.versions[numbers[k]].offer(candidate{
 			event:    feature.EventTime(batch.EventTimes.Int64s[row]),
 			created:  createdTime(batch.CreatedTimes, row),
-			position: first + int64(row),
+			position: mark(first+int64(row), batch.Deleted, row),
 		}, limit)
 	}
 }

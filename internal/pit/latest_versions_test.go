@@ -20,6 +20,7 @@ func TestRetainEqualsOracle(t *testing.T) {
 	eachCase(t, 200, func(t *testing.T, r *rand.Rand) {
 		keys := []feature.Key{{Name: "a", Type: keyTypes[r.IntN(4)]}, {Name: "b", Type: keyTypes[r.IntN(4)]}}
 		view := newView("v", keys[:1+r.IntN(2)], randomFeatures(r, 2), r.IntN(2) == 0)
+		maybeDeletes(r, view)
 		moment := moments(r)
 		rows := randomTable(r, view, r.IntN(80), 1+r.IntN(6), moment)
 		options := pit.LatestOptions{AsOf: feature.AsOf(moment()), Versions: r.IntN(4), Workers: r.IntN(4)}

@@ -11,15 +11,18 @@ import (
 // table is feature rows in memory.
 type table struct {
 	keys []*feature.Column
-	// created is nil where the table has no created time.
-	events, created *feature.Column
-	features        []*feature.Column
+	// created and deleted are nil where the table has no such column.
+	events, created, deleted *feature.Column
+	features                 []*feature.Column
 }
 
 func newTable(view *feature.View) *table {
 	t := &table{events: feature.NewColumn(feature.Timestamp, 0)}
 	if view.Source.CreatedTimeColumn != "" {
 		t.created = feature.NewColumn(feature.Timestamp, 0)
+	}
+	if view.Source.DeletedColumn != "" {
+		t.deleted = feature.NewColumn(feature.Bool, 0)
 	}
 	for _, key := range view.Entity.Keys {
 		t.keys = append(t.keys, feature.NewColumn(key.Type, 0))
@@ -32,11 +35,17 @@ func newTable(view *feature.View) *table {
 
 func (t *table) rows() int { return t.events.Len() }
 
+// isDeleted reports whether a row is a tombstone.
+func (t *table) isDeleted(row int) bool { return t.deleted != nil && t.deleted.ValueAt(row) == true }
+
 // columns returns all columns in a fixed order.
 func (t *table) columns() []*feature.Column {
 	all := append(append([]*feature.Column{}, t.keys...), t.events)
 	if t.created != nil {
 		all = append(all, t.created)
+	}
+	if t.deleted != nil {
+		all = append(all, t.deleted)
 	}
 	return append(all, t.features...)
 }
@@ -55,7 +64,7 @@ func (t *table) slice(from, to int) *table {
 		d.Take(c, places, feature.Null)
 		return d
 	}
-	s := &table{events: part(t.events), created: part(t.created)}
+	s := &table{events: part(t.events), created: part(t.created), deleted: part(t.deleted)}
 	for _, c := range t.keys {
 		s.keys = append(s.keys, part(c))
 	}
@@ -145,7 +154,7 @@ func (f *memoryFragment) Keys(_ context.Context, within feature.TimeRange, yield
 		if f.prunes && !part.mayHold(within) {
 			continue
 		}
-		err = yield(feature.KeyBatch{First: int64(from), Keys: part.keys, EventTimes: part.events, CreatedTimes: part.created})
+		err = yield(feature.KeyBatch{First: int64(from), Keys: part.keys, EventTimes: part.events, CreatedTimes: part.created, Deleted: part.deleted})
 		// The batch is no longer valid: make sure that nobody looks at it again.
 		for _, c := range part.columns() {
 			scribble(c)
@@ -155,6 +164,9 @@ func (f *memoryFragment) Keys(_ context.Context, within feature.TimeRange, yield
 }
 
 func scribble(c *feature.Column) {
+	for i := range c.Bools {
+		c.Bools[i] = !c.Bools[i]
+	}
 	for i := range c.Int64s {
 		c.Int64s[i] = -77
 	}

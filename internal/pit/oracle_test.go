@@ -27,6 +27,9 @@ func oracleJoin(c *randomCase) result {
 					best = row
 				}
 			}
+			if best >= 0 && t.isDeleted(best) {
+				best = -1
+			}
 			appendWinner(events, t.events, best)
 			for i, f := range view.Features {
 				appendWinner(columns[i], t.features[f], best)

@@ -122,11 +122,32 @@ func randomTable(r *rand.Rand, view *feature.View, rows, keyDomain int, moment f
 		if t.created != nil {
 			appendMoment(r, t.created, moment)
 		}
+		if t.deleted != nil {
+			appendDeleted(r, t.deleted)
+		}
 		for _, f := range t.features {
 			appendValue(r, f)
 		}
 	}
 	return t
+}
+
+// maybeDeletes gives a view a column of tombstones, or not.
+func maybeDeletes(r *rand.Rand, view *feature.View) {
+	if r.IntN(2) == 0 {
+		view.Source.DeletedColumn = "deleted"
+	}
+}
+
+func appendDeleted(r *rand.Rand, c *feature.Column) {
+	switch r.IntN(5) {
+	case 0:
+		c.AppendMissing(feature.Null)
+	case 1:
+		c.AppendBool(true)
+	default:
+		c.AppendBool(false)
+	}
 }
 
 func appendMoment(r *rand.Rand, c *feature.Column, moment func() int64) {
@@ -195,6 +216,7 @@ func (c *randomCase) addView(r *rand.Rand, i, keyDomain int, moment func() int64
 		keys[k] = c.keys[place]
 	}
 	view := newView(fmt.Sprintf("v%d", i), keys, randomFeatures(r, 1+r.IntN(4)), c.options.CreatedTimeCutoff || r.IntN(2) == 0)
+	maybeDeletes(r, view)
 	t := randomTable(r, view, r.IntN(60), keyDomain, moment)
 	c.tables = append(c.tables, t)
 	c.views = append(c.views, pit.ViewJoin{

@@ -88,7 +88,7 @@ func (v *viewScan) offer(s *scratch, first int64, batch feature.KeyBatch) {
 			v.update(slot, candidate{
 				event:    feature.EventTime(batch.EventTimes.Int64s[row]),
 				created:  createdTime(batch.CreatedTimes, row),
-				position: first + int64(row),
+				position: mark(first+int64(row), batch.Deleted, row),
 			})
 		}
 	}
@@ -156,7 +156,7 @@ func (v *viewScan) update(slot int32, c candidate) {
 	lock.Unlock()
 }
 
-// resolve turns best, in place, into the row that each slot gets: noCandidate where there is none within the ttl.
+// resolve turns best, in place, into the row that each slot gets: noCandidate where there is none within the ttl, or it is a tombstone.
 // It returns, for each distinct winner, the first slot that it wins.
 func (v *viewScan) resolve() (heads []int32) {
 	x := v.index
@@ -169,7 +169,7 @@ func (v *viewScan) resolve() (heads []int32) {
 			v.best[slot] = newest
 			switch {
 			case newest.position < 0:
-			case v.ttl.Expired(newest.event, x.times[slot]):
+			case newest.position.isTombstone() || v.ttl.Expired(newest.event, x.times[slot]):
 				v.best[slot] = noCandidate
 			case newest.position != won.position:
 				won = newest

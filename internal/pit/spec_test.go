@@ -215,12 +215,23 @@ func (v *specView) latestOnce(t *testing.T, o pit.LatestOptions, batch int) stri
 		out.add(key.Name, key.Type)
 	}
 	out.add("event_time", feature.Timestamp)
+	if v.view.Source.DeletedColumn != "" {
+		out.add("deleted", feature.Bool)
+	}
 	for i, f := range v.view.Features {
 		out.add(f.Name, f.Type)
 		features = append(features, i)
 	}
 	err = w.Batches(t.Context(), batch, features, func(b pit.WinnerBatch) error {
-		all := append(append(append([]*feature.Column{}, b.Keys...), b.EventTimes), b.Features...)
+		all := append(append([]*feature.Column{}, b.Keys...), b.EventTimes)
+		if v.view.Source.DeletedColumn != "" {
+			deleted := feature.NewColumn(feature.Bool, b.Len())
+			for i := range b.Len() {
+				deleted.AppendBool(b.Tombstones != nil && b.Tombstones[i])
+			}
+			all = append(all, deleted)
+		}
+		all = append(all, b.Features...)
 		for i, c := range all {
 			out.columns[i].AppendColumn(c)
 		}
@@ -317,6 +328,9 @@ func (s *specTable) asView(t *testing.T, d *datadriven.TestData, name string, ke
 		case n == "created_time":
 			view.Source.CreatedTimeColumn = n
 			tab.created = s.columns[i]
+		case n == "deleted":
+			view.Source.DeletedColumn = n
+			tab.deleted = s.columns[i]
 		case n != "event_time" && !strings.Contains("+"+strings.Join(keys, "+")+"+", "+"+n+"+"):
 			view.Features = append(view.Features, feature.Feature{Name: n, Type: s.columns[i].Type})
 			tab.features = append(tab.features, s.columns[i])
