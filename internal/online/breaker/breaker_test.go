@@ -288,6 +288,7 @@ func (s *scripted) Write(context.Context, []driver.Row) ([]driver.Outcome, error
 	s.calls++
 	return []driver.Outcome{driver.Written}, s.err
 }
+func (s *scripted) Remove(context.Context, []driver.Removal) (int, error) { s.calls++; return 7, s.err }
 func (s *scripted) GetMeta(context.Context, []string) ([][]byte, error) {
 	s.calls++
 	return [][]byte{[]byte("value")}, s.err
@@ -313,6 +314,10 @@ var operations = map[string]func(driver.Driver) (string, error){
 	"Write": func(d driver.Driver) (string, error) {
 		outcomes, err := d.Write(context.Background(), []driver.Row{{}})
 		return fmt.Sprint(outcomes), err
+	},
+	"Remove": func(d driver.Driver) (string, error) {
+		removed, err := d.Remove(context.Background(), []driver.Removal{{}})
+		return fmt.Sprint(removed), err
 	},
 	"GetMeta": func(d driver.Driver) (string, error) {
 		values, err := d.GetMeta(context.Background(), []string{"n"})
@@ -395,6 +400,8 @@ func TestCallsThatAskNobody(t *testing.T) {
 		_, err := g.Read(t.Context(), nil)
 		require.NoError(t, err)
 		_, err = g.Write(t.Context(), nil)
+		require.NoError(t, err)
+		_, err = g.Remove(t.Context(), nil)
 		require.NoError(t, err)
 		_, err = g.GetMeta(t.Context(), nil)
 		require.NoError(t, err)

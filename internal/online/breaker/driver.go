@@ -49,6 +49,19 @@ func (g *guarded) Write(ctx context.Context, rows []driver.Row) (outcomes []driv
 	return g.driver.Write(ctx, rows)
 }
 
+// Remove implements driver.Driver.
+func (g *guarded) Remove(ctx context.Context, rows []driver.Removal) (removed int, err error) {
+	if len(rows) == 0 {
+		return g.driver.Remove(ctx, rows)
+	}
+	p, err := g.gate.enter()
+	if err != nil {
+		return 0, err
+	}
+	defer func() { p.leave(ctx, err) }()
+	return g.driver.Remove(ctx, rows)
+}
+
 // GetMeta implements driver.Driver.
 func (g *guarded) GetMeta(ctx context.Context, names []string) (values [][]byte, err error) {
 	if len(names) == 0 {

@@ -44,6 +44,15 @@ type Row struct {
 	Versions int
 }
 
+// Removal names what is stored of one entity and view in one layout.
+type Removal struct {
+	Entity Entity
+	// View is the name of the feature view.
+	View string
+	// History is set for the versions of the view's rows, which are removed together; else it is the row of layout LATEST.
+	History bool
+}
+
 // PartialError is the error of a Read of which some were read: those with a nil error in Errs.
 type PartialError struct {
 	// Errs has one element for each of the reads; nil where its rows were read. At least one is not nil.
@@ -124,6 +133,15 @@ type Driver interface {
 	// Write is not atomic as a whole: after an error any of the rows may have been stored. Calling it again with the same
 	// rows is safe. On success outcomes[i] belongs to rows[i].
 	Write(ctx context.Context, rows []Row) (outcomes []Outcome, err error)
+
+	// Remove removes what is stored of each entity and view, whatever its age, as one atomic step for each against every other writer in any
+	// process. Nothing remembers it: the next Write finds nothing stored, and versions that were dropped before are forgotten with the others. The
+	// expiry of other rows does not change. It returns how many of the removals found something, all versions of a history being one; where an
+	// answer was lost and the driver asked again, those that the first call removed are not counted.
+	//
+	// Remove is not atomic as a whole: after an error any of the rows may have been removed. Calling it again with the same rows is safe as
+	// long as nobody has written them again.
+	Remove(ctx context.Context, rows []Removal) (removed int, err error)
 
 	// GetMeta returns the small values stored under names, nil for each that is not stored.
 	GetMeta(ctx context.Context, names []string) ([][]byte, error)

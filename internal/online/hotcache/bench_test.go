@@ -130,7 +130,7 @@ func BenchmarkWriteInvalidates(b *testing.B) {
 	c.views.add("v")
 	b.ReportAllocs()
 	for b.Loop() {
-		c.invalidate(rows)
+		c.invalidate(len(rows), func(i int) (driver.Entity, string) { return rows[i].Entity, rows[i].View })
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(rows)), "ns/row")
 }

@@ -6,8 +6,8 @@
 //
 //   - A row that Read returns was the stored one at some moment not more than Options.MaxStaleness before that Read began. The age of a row counts from the
 //     moment before the store was asked for it, so a slow store makes rows that are older when they come, never rows that stay longer.
-//   - Where all writers of a row write through this process, Read returns what was stored when it began, or later: Write drops
-//     the entities that it wrote, and rows that were being fetched meanwhile reach only those who waited for them already.
+//   - Where all writers of a row write through this process, Read returns what was stored when it began, or later: Write and Remove
+//     drop the entities that they change, and rows that were being fetched meanwhile reach only those who waited for them already.
 //   - When the marker of a view changes or goes, as it does after a full sync or in a store that lost its data, all rows of the view are dropped at
 //     once. Markers are seen as they pass by: GetMeta, PutMeta and SwapMeta of "synced/<view>", which a server asks for every 2 s.
 //
@@ -139,16 +139,22 @@ func same(a, b []string) bool {
 // Write implements driver.Driver. The entities are dropped from the cache whatever becomes of the call, because after an error any of the rows
 // may have been stored.
 func (c *Cache) Write(ctx context.Context, rows []driver.Row) ([]driver.Outcome, error) {
-	defer c.invalidate(rows)
+	defer c.invalidate(len(rows), func(i int) (driver.Entity, string) { return rows[i].Entity, rows[i].View })
 	return c.driver.Write(ctx, rows)
 }
 
-// invalidate drops the entities of rows that were written, also where they are being fetched.
-func (c *Cache) invalidate(rows []driver.Row) {
+// Remove implements driver.Driver. The entities are dropped from the cache whatever becomes of the call, as by Write.
+func (c *Cache) Remove(ctx context.Context, rows []driver.Removal) (int, error) {
+	defer c.invalidate(len(rows), func(i int) (driver.Entity, string) { return rows[i].Entity, rows[i].View })
+	return c.driver.Remove(ctx, rows)
+}
+
+// invalidate drops the entities of n rows that were written or removed, also where they are being fetched. of returns the entity and the view of one of them.
+func (c *Cache) invalidate(n int, of func(i int) (e driver.Entity, view string)) {
 	dropped, last := uint64(0), driver.Entity{}
-	for i := range rows {
-		e := rows[i].Entity
-		if c.views.lookup(rows[i].View) == nil || (i > 0 && e.Name == last.Name && bytes.Equal(e.Key, last.Key)) {
+	for i := range n {
+		e, view := of(i)
+		if c.views.lookup(view) == nil || (i > 0 && e.Name == last.Name && bytes.Equal(e.Key, last.Key)) {
 			continue // never read, or just dropped
 		}
 		if last = e; c.rows.drop(c.rows.hash(e)) {

@@ -78,6 +78,23 @@ func TestWriteWhileRowIsFetched(t *testing.T) {
 	})
 }
 
+// TestRemoveDropsRows removes through the cache, with and without success.
+func TestRemoveDropsRows(t *testing.T) {
+	s := newSpy()
+	c := cached(t, s)
+	for _, err := range []error{nil, errStore} {
+		s.put("a", "v", "a")
+		s.put("b", "v", "b")
+		c.invalidate(1, func(int) (driver.Entity, string) { return entity("a"), "v" })
+		require.Equal(t, []string{"a", "b"}, get(t, c, ask("a", "v"), ask("b", "v")))
+		s.writeErr = err // and the row is removed all the same
+		removed, err := c.Remove(t.Context(), []driver.Removal{{Entity: entity("a"), View: "v"}, {Entity: entity("c"), View: "v"}})
+		require.ErrorIs(t, err, s.writeErr)
+		require.Equal(t, 1, removed)
+		require.Equal(t, []string{"-", "b"}, get(t, c, ask("a", "v"), ask("b", "v")))
+	}
+}
+
 // TestMarkers changes markers in all the ways in which they change.
 func TestMarkers(t *testing.T) {
 	s := newSpy()

@@ -12,7 +12,7 @@ type counters struct {
 
 	hits, misses, shared atomic.Uint64 // rows of reads, see descRows
 	evicted, expired     atomic.Uint64 // entities
-	written              atomic.Uint64 // entities dropped by Write
+	written              atomic.Uint64 // entities dropped by Write and Remove
 	generations          atomic.Uint64 // views dropped because of their markers
 }
 
@@ -24,7 +24,7 @@ var (
 		"Entities that left the hot-entity cache, by cause: size made room for others, age had rows older than hot_cache.max_staleness.",
 		[]string{"cause"}, nil)
 	descWritten = prometheus.NewDesc("twofold_hot_cache_invalidated_entities_total",
-		"Entities dropped from the hot-entity cache because this process wrote rows of them.", nil, nil)
+		"Entities dropped from the hot-entity cache because this process wrote or removed rows of them.", nil, nil)
 	descGenerations = prometheus.NewDesc("twofold_hot_cache_dropped_views_total",
 		"Times that all rows of a feature view were dropped from the hot-entity cache, because the view was synced anew or the online store lost its data.", nil, nil)
 	descEntities = prometheus.NewDesc("twofold_hot_cache_entities",

@@ -26,7 +26,7 @@ type spy struct {
 	before, after func(ctx context.Context, call int) error
 	// failing are the entities whose reads fail, with a PartialError where others are read.
 	failing map[string]error
-	// writeErr is the error of each Write, PutMeta and SwapMeta, which store what they are given all the same.
+	// writeErr is the error of each Write, Remove, PutMeta and SwapMeta, which store what they are given all the same.
 	writeErr error
 }
 
@@ -130,6 +130,16 @@ func (s *spy) Write(_ context.Context, rows []driver.Row) ([]driver.Outcome, err
 		return nil, s.writeErr
 	}
 	return outcomes, nil
+}
+
+func (s *spy) Remove(_ context.Context, rows []driver.Removal) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := len(s.rows)
+	for _, r := range rows {
+		delete(s.rows, rowName(r.Entity, r.View))
+	}
+	return before - len(s.rows), s.writeErr
 }
 
 func (s *spy) GetMeta(_ context.Context, names []string) ([][]byte, error) {

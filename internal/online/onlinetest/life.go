@@ -156,6 +156,10 @@ func calls(d driver.Driver) map[string]func(ctx context.Context) error {
 			_, err := d.Write(ctx, []driver.Row{version("a", 2, value(1, 0, ""))})
 			return err
 		},
+		"Remove": func(ctx context.Context) error {
+			_, err := d.Remove(ctx, []driver.Removal{{Entity: entity("b"), View: "v"}, {Entity: entity("b"), View: "v", History: true}})
+			return err
+		},
 		"GetMeta": func(ctx context.Context) error { _, err := d.GetMeta(ctx, []string{"a"}); return err },
 		"PutMeta": func(ctx context.Context) error { return d.PutMeta(ctx, "a", nil) },
 		"SwapMeta": func(ctx context.Context) error {
@@ -175,6 +179,7 @@ func testCancelled(t *testing.T, h Harness) {
 	cancel()
 	late, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 	defer cancel()
+	write(t, d, row("b", "v", value(1, 0, "")))
 	for name, call := range calls(d) {
 		require.ErrorIs(t, call(cancelled), context.Canceled, name)
 		require.ErrorIs(t, call(late), context.DeadlineExceeded, name)
@@ -182,6 +187,7 @@ func testCancelled(t *testing.T, h Harness) {
 	require.Equal(t, [][]byte{nil}, read(t, d, "a", "v"), "a write whose context was done must not be begun")
 	requireAsOf(t, d, "a", map[int64]any{newest: nil})
 	require.Nil(t, getMeta(t, d, "swapped"))
+	require.Equal(t, [][]byte{value(1, 0, "")}, read(t, d, "b", "v"))
 	for name, call := range calls(d) {
 		require.NoError(t, call(t.Context()), name)
 	}

@@ -42,6 +42,7 @@ func Run(t *testing.T, h Harness) {
 		{"Races", testRaces},
 		{"History", testHistory},
 		{"Expiry", testExpiry},
+		{"Remove", testRemove},
 		{"Meta", testMeta},
 		{"Swap", testSwap},
 		{"Cancelled", testCancelled},

@@ -86,20 +86,24 @@ func testReads(t *testing.T, h Harness) {
 	})
 }
 
-// testColliding writes rows of entities and views whose names and keys, put one after the other, are the same.
+// collidingEntities and collidingViews are entities and views whose names and keys, put one after the other, are the same.
+var (
+	collidingEntities = []driver.Entity{
+		{Name: "a", Key: []byte("b:c")}, {Name: "a", Key: []byte("b")}, {Name: "ab", Key: []byte(":c")}, {Name: "a", Key: nil},
+		{Name: "a", Key: []byte("1:b,c")}, {Name: "a", Key: []byte("2:bc,")}, {Name: "a", Key: []byte{0}}, {Name: "a", Key: []byte{0, 0}},
+		{Name: "a", Key: []byte{0xff, 0xfe, '\n'}}, {Name: "a", Key: []byte("{b}c")}, {Name: "a", Key: []byte("bv")}, {Name: "meta", Key: []byte("x")},
+	}
+	collidingViews = []string{"v", "vv", "c", "bv"}
+)
+
+// testColliding writes rows of entities and views that are easily taken for each other.
 func testColliding(d driver.Driver) func(t *testing.T) {
 	return func(t *testing.T) {
-		names := []driver.Entity{
-			{Name: "a", Key: []byte("b:c")}, {Name: "a", Key: []byte("b")}, {Name: "ab", Key: []byte(":c")}, {Name: "a", Key: nil},
-			{Name: "a", Key: []byte("1:b,c")}, {Name: "a", Key: []byte("2:bc,")}, {Name: "a", Key: []byte{0}}, {Name: "a", Key: []byte{0, 0}},
-			{Name: "a", Key: []byte{0xff, 0xfe, '\n'}}, {Name: "a", Key: []byte("{b}c")}, {Name: "a", Key: []byte("bv")}, {Name: "meta", Key: []byte("x")},
-		}
-		views := []string{"v", "vv", "c", "bv"}
 		var rows []driver.Row
 		var reads []driver.Read
-		for i, e := range names {
-			reads = append(reads, driver.Read{Entity: e, Views: views})
-			for _, v := range views {
+		for i, e := range collidingEntities {
+			reads = append(reads, driver.Read{Entity: e, Views: collidingViews})
+			for _, v := range collidingViews {
 				rows = append(rows, driver.Row{Entity: e, View: v, Value: value(1, 0, fmt.Sprint(i, v))})
 			}
 		}

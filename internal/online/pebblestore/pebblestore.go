@@ -12,7 +12,7 @@
 //
 // # Promises
 //
-// When Write, PutMeta or SwapMeta returns without error, what it wrote is on disk (fsync). Writers take turns for the comparison and share the fsync. A row
+// When Write, Remove, PutMeta or SwapMeta returns without error, what it changed is on disk (fsync). Writers take turns for the comparison and share the fsync. A row
 // past its ExpireAtMillis is never returned; a sweep in the background removes it later. The versions of an entity and view expire together,
 // once all of them are past.
 package pebblestore

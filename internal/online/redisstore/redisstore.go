@@ -19,7 +19,7 @@
 //
 // # What the server must allow
 //
-// Redis 5 or later, with scripts. A user needs the commands HMGET, HGET, ZREVRANGEBYSCORE, GET, SET, EVAL, EVALSHA, PING, and, inside the
+// Redis 5 or later, with scripts. A user needs the commands HMGET, HGET, HDEL, ZREVRANGEBYSCORE, GET, SET, DEL, EVAL, EVALSHA, PING, and, inside the
 // scripts, GET, SET, DEL, HGET, HSET, HLEN, EXISTS, PEXPIREAT, PERSIST, PEXPIRETIME (before Redis 7: PTTL), ZADD, ZREM, ZCARD, ZSCORE, ZRANK, ZREVRANK,
 // ZRANGEBYSCORE, ZREMRANGEBYRANK and TIME, on the keys "<prefix>:*": for example
 //

@@ -146,6 +146,21 @@ func TestKeys(t *testing.T) {
 	require.Equal(t, r.ExpireAtMillis, c.PExpireTime(t.Context(), "tf:user:2:ab,c").Val().Milliseconds())
 	require.Equal(t, "x", c.Get(t.Context(), "tf::meta:schema/v/1").Val())
 	require.EqualValues(t, 2, c.DBSize(t.Context()).Val())
+
+	// Without its view the entity is gone; with another one, what is left expires when it would have.
+	removal := driver.Removal{Entity: r.Entity, View: "v"}
+	other := r
+	other.View = "w"
+	_, err = writeOne(t.Context(), s, other)
+	require.NoError(t, err)
+	_, err = s.Remove(t.Context(), []driver.Removal{removal})
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"w": string(r.Value)}, c.HGetAll(t.Context(), "tf:user:2:ab,c").Val())
+	require.Equal(t, r.ExpireAtMillis, c.PExpireTime(t.Context(), "tf:user:2:ab,c").Val().Milliseconds())
+	removal.View = "w"
+	_, err = s.Remove(t.Context(), []driver.Removal{removal})
+	require.NoError(t, err)
+	require.EqualValues(t, 1, c.DBSize(t.Context()).Val())
 }
 
 // TestDamagedStoredRows: a value that is no StoredRow is replaced by the next row, and never breaks a write.
