@@ -15,3 +15,10 @@ type Fragment interface {
 	// positions in the fragment, ascending and distinct. Nothing else is appended, whatever the error.
 	Gather(ctx context.Context, rows []int64, columns []int, dst []*Column) error
 }
+
+// FileFragment is a Fragment whose rows follow each other in a file.
+type FileFragment interface {
+	Fragment
+	// Origin gives the URL of the file, and the number in it of the fragment's first row, from 0.
+	Origin() (file string, firstRow int64)
+}

@@ -28,6 +28,8 @@ type column struct {
 	listLevel int16
 	// readable is false where no declared type helps.
 	readable bool
+	// anyText says that text is read as it is, also where it is not UTF-8.
+	anyText bool
 }
 
 // columnsOf gives the columns of a schema in their order.

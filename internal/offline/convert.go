@@ -139,6 +139,14 @@ func converterFor(d *schema.Column, want feature.Type) (any, error) {
 	return f, nil
 }
 
+// converter is converterFor for the values, or list elements, of a column.
+func (c column) converter(want feature.Type) (any, error) {
+	if _, isUUID := c.descr.LogicalType().(schema.UUIDLogicalType); c.anyText && want == feature.String && !isUUID {
+		want = feature.Bytes // which fills a column in the same way, and looks at nothing
+	}
+	return converterFor(c.descr, want)
+}
+
 // pick gives the converter, or an untyped nil where there is none.
 func pick[T physical](want feature.Type, converters map[feature.Type]appender[T]) any {
 	if f, ok := converters[want]; ok {

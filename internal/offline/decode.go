@@ -44,7 +44,7 @@ func openColumn(ctx context.Context, s span, c chunk, col column, want feature.T
 	if col.list {
 		elem = want.Elem()
 	}
-	converter, err := converterFor(col.descr, elem)
+	converter, err := col.converter(elem)
 	if err != nil {
 		return nil, err
 	}

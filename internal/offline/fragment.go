@@ -13,11 +13,17 @@ type Fragment struct {
 	table    *Table
 	source   *source
 	group    int
+	first    int64 // its first row's number in the file
 	bindings []binding
 }
 
 // File gives the file that the rows are in.
 func (f *Fragment) File() File { return fileOf(f.source.object) }
+
+// Origin gives the URL of the file and the number in it of the row group's first row, from 0.
+func (f *Fragment) Origin() (file string, firstRow int64) {
+	return f.source.object.at.String(), f.first
+}
 
 // RowGroup gives the place of the row group in its file, from 0.
 func (f *Fragment) RowGroup() int { return f.group }
@@ -83,7 +89,7 @@ func (f *Fragment) within(ctx context.Context, g *groupReader, within feature.Ti
 	if err != nil {
 		return nil, err
 	}
-	if ranges, ok := index.pagesWithin(f.bindings[event].stored, g.locations[event], f.NumRows(), times, within); ok {
+	if ranges, ok := index.pagesWithin(f.bindings[event].stored, g.locations[event], f.NumRows(), times, within, f.table.keepsBad); ok {
 		return ranges, nil
 	}
 	return all, nil

@@ -146,9 +146,9 @@ func parseBinaries(r *compactReader) [][]byte {
 // rowRange are the rows from from up to but without to.
 type rowRange struct{ from, to int64 }
 
-// pagesWithin gives the rows of the pages that may hold a time in the range; false where the index says nothing sound. times is what the footer
-// says of all pages.
-func (x columnIndex) pagesWithin(c column, locations []pageLocation, rows int64, times, within feature.TimeRange) (kept []rowRange, ok bool) {
+// pagesWithin gives the rows of the pages that may hold a time in the range, and of those without any time where nulls is set; false where the index says nothing
+// sound. times is what the footer says of all pages.
+func (x columnIndex) pagesWithin(c column, locations []pageLocation, rows int64, times, within feature.TimeRange, nulls bool) (kept []rowRange, ok bool) {
 	if len(locations) == 0 || len(x.nulls) != len(locations) {
 		return nil, false
 	}
@@ -157,14 +157,15 @@ func (x columnIndex) pagesWithin(c column, locations []pageLocation, rows int64,
 		if i+1 < len(locations) {
 			to = locations[i+1].firstRow
 		}
-		if x.nulls[i] {
-			continue // rows without an event time are never joined
+		wanted := nulls // rows without an event time are never joined
+		if !x.nulls[i] {
+			page, ok := timesOfBytes(c, x.mins[i], x.maxs[i])
+			if !ok || page.Min < times.Min || page.Max > times.Max {
+				return nil, false
+			}
+			wanted = page.Overlaps(within)
 		}
-		page, ok := timesOfBytes(c, x.mins[i], x.maxs[i])
-		if !ok || page.Min < times.Min || page.Max > times.Max {
-			return nil, false
-		}
-		if !page.Overlaps(within) {
+		if !wanted {
 			continue
 		}
 		if n := len(kept); n > 0 && kept[n-1].to == l.firstRow {

@@ -8,10 +8,11 @@ import (
 )
 
 // mayHold reports whether a row group may hold rows whose event time is in the range. Where nothing is known, it may.
-func (s *source) mayHold(group int, eventTime binding, within feature.TimeRange) bool {
+func (t *Table) mayHold(s boundSource, group int, within feature.TimeRange) bool {
+	eventTime := s.bindings[t.keys]
 	if eventTime.constant != nil {
 		if !eventTime.constant.IsPresent(0) {
-			return false // rows without an event time are never joined
+			return t.keepsBad // rows without an event time are never joined
 		}
 		at := feature.EventTime(eventTime.constant.Int64s[0])
 		return within.Min <= at && at <= within.Max

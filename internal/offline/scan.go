@@ -22,6 +22,14 @@ type Scan struct {
 // Scan begins a reading of the table. It reads nothing yet.
 func (t *Table) Scan() *Scan { return &Scan{table: t} }
 
+// KeepBadRows makes the scan give rows that the syncer cannot carry, so that it can tell of them. Text that is not UTF-8 comes as it is and is no error, and rows are
+// not left unread for having no event time, though they may be with other rows of their row group that are. Call it before anything is read.
+func (s *Scan) KeepBadRows() {
+	table := *s.table
+	table.keepsBad = true
+	s.table = &table
+}
+
 // Fragments is Table.Fragments as the join knows it. It may be asked for several ranges; after an error it lists the files anew.
 func (s *Scan) Fragments(ctx context.Context, within feature.TimeRange) ([]feature.Fragment, int64, error) {
 	sources, err := s.list(ctx)

@@ -32,6 +32,8 @@ type Table struct {
 	keys  int
 	// created and deleted are the places in wants of these columns, 0 where the view has none.
 	created, deleted int
+	// keepsBad says that rows that cannot be carried are read too: see Scan.KeepBadRows.
+	keepsBad bool
 }
 
 // Table gives the history of a view. It reads nothing.
@@ -133,6 +135,7 @@ func (t *Table) bind(sources []*source) ([]boundSource, error) {
 				if bindings[k], err = s.bind(w); err != nil {
 					return nil, err
 				}
+				bindings[k].stored.anyText = t.keepsBad
 			}
 			known[key] = bindings
 		}
@@ -155,14 +158,16 @@ func (t *Table) wantedPartitions(s *source) string {
 // fragments gives the row groups that may hold rows of the range; pruned is the number of rows in the others.
 func (t *Table) fragments(sources []boundSource, within feature.TimeRange) (fragments []*Fragment, pruned int64) {
 	for _, s := range sources {
+		first := int64(0)
 		for g, group := range s.footer.groups {
 			switch {
 			case group.rows == 0:
-			case s.mayHold(g, s.bindings[t.keys], within):
-				fragments = append(fragments, &Fragment{table: t, source: s.source, group: g, bindings: s.bindings})
+			case t.mayHold(s, g, within):
+				fragments = append(fragments, &Fragment{table: t, source: s.source, group: g, first: first, bindings: s.bindings})
 			default:
 				pruned += group.rows
 			}
+			first += group.rows
 		}
 	}
 	return fragments, pruned

@@ -25,7 +25,7 @@ func smallSource() (*feature.View, *memorySource) {
 			t.events.AppendInt64((f + id) % 3)
 			t.features[0].AppendInt64(10*f + id)
 		}
-		source.fragments = append(source.fragments, &memoryFragment{t, 2, true})
+		source.fragments = append(source.fragments, &memoryFragment{table: t, batch: 2, prunes: true})
 	}
 	return view, source
 }

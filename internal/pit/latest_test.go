@@ -20,9 +20,13 @@ func oracleLatest(t *table, o pit.LatestOptions) (winners []int, stats pit.Lates
 	usableRows := map[string][]int{}
 	for row, id := range identities(t.keys) {
 		stats.RowsRead++
+		reason, bad := oracleBad(t, row, o)
 		switch {
-		case id == "" || !t.events.IsPresent(row):
-			stats.RowsNull++
+		case bad:
+			stats.RowsBad[reason]++
+			if reason == pit.NullKey || reason == pit.NullEventTime {
+				stats.RowsNull++
+			}
 		case t.events.Int64s[row] > int64(o.AsOf):
 			stats.RowsFuture++
 		case !usable(t, row, int64(o.AsOf), o.MaxAge, false):
@@ -58,17 +62,33 @@ func TestLatestEqualsOracle(t *testing.T) {
 		maybeDeletes(r, view)
 		moment := moments(r)
 		rows := randomTable(r, view, r.IntN(80), 1+r.IntN(6), moment)
+		spoilText(r, rows)
 		options := pit.LatestOptions{AsOf: feature.AsOf(moment()), MaxAge: randomTTL(r), Versions: r.IntN(5), Workers: r.IntN(4)}
+		if latest := moment(); r.IntN(2) == 0 && latest >= int64(options.AsOf) {
+			options.MaxEventTime = feature.EventTime(latest)
+		}
+		var bad badSink
+		options.Bad = bad.add
 		source := fragmented(r, rows)
 		w, err := pit.Latest(t.Context(), view, source, options)
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, _ := oracleLatest(rows, options)
-		batchSize, features := 1+r.IntN(9), r.Perm(3)[:r.IntN(4)]
-		checkWinners(t, w, rows, want, batchSize, features)
+		stats := oracleLatestStats(source, view, options)
+		if d := cmp.Diff(stats, w.Stats()); d != "" {
+			t.Errorf("stats of %s (-want +got):\n%s", view.Name, d)
+		}
+		features := r.Perm(3)[:r.IntN(4)]
+		all, _ := oracleLatest(rows, options)
+		want := withValidText(rows, all, features)
+		checkWinners(t, w, rows, want, 1+r.IntN(9), features)
 		checkWinners(t, w, rows, want, 0, features)
-		checkLatestStats(t, w.Stats(), source, view, options)
+		stats.Winners, stats.Entities = int64(len(want)), countEntities(rows, want)
+		stats.RowsBad[pit.InvalidText] += int64(len(all) - len(want))
+		if d := cmp.Diff(stats, w.Stats()); d != "" {
+			t.Errorf("stats after the values were read (-want +got):\n%s", d)
+		}
+		bad.check(t, source, options, features, stats.RowsBad)
 	})
 }
 
@@ -133,8 +153,8 @@ func withoutDeleted(t *table) []*feature.Column {
 	return out
 }
 
-func checkLatestStats(t *testing.T, got pit.LatestStats, s *memorySource, view *feature.View, o pit.LatestOptions) {
-	t.Helper()
+// oracleLatestStats is what Latest should count of a source.
+func oracleLatestStats(s *memorySource, view *feature.View, o pit.LatestOptions) pit.LatestStats {
 	_, whole := oracleLatest(s.whole(view), o)
 	want := pit.LatestStats{Entities: whole.Entities, Winners: whole.Winners}
 	for _, f := range s.fragments {
@@ -145,12 +165,13 @@ func checkLatestStats(t *testing.T, got pit.LatestStats, s *memorySource, view *
 		want.RowsRead += part.RowsRead
 		want.RowsPruned -= part.RowsRead
 		want.RowsNull += part.RowsNull
+		for reason, n := range part.RowsBad {
+			want.RowsBad[reason] += n
+		}
 		want.RowsFuture += part.RowsFuture
 		want.RowsOld += part.RowsOld
 	}
-	if got != want {
-		t.Errorf("stats of %s: got %+v, want %+v", view.Name, got, want)
-	}
+	return want
 }
 
 func TestLatestManyEntities(t *testing.T) {
@@ -165,7 +186,7 @@ func TestLatestManyEntities(t *testing.T) {
 	}
 	source := &memorySource{}
 	for from := 0; from < rows.rows(); from += 3000 {
-		source.fragments = append(source.fragments, &memoryFragment{rows.slice(from, from+3000), 700, true})
+		source.fragments = append(source.fragments, &memoryFragment{table: rows.slice(from, from+3000), batch: 700, prunes: true})
 	}
 	o := pit.LatestOptions{AsOf: 25000, Workers: 4}
 	w, err := pit.Latest(t.Context(), view, source, o)
@@ -197,6 +218,10 @@ func TestLatestRefusesNegativeNumbers(t *testing.T) {
 	view, source := smallSource()
 	_, err := pit.Latest(t.Context(), view, source, pit.LatestOptions{MaxAge: -1})
 	if fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), `feature view "small"`) {
+		t.Fatalf("got %v", err)
+	}
+	if _, err = pit.Latest(t.Context(), view, source, pit.LatestOptions{AsOf: 3, MaxEventTime: 2}); fault.KindOf(err) != fault.Invalid ||
+		!strings.Contains(err.Error(), "is before the moment asked about") {
 		t.Fatalf("got %v", err)
 	}
 	if _, err = pit.Latest(t.Context(), view, source, pit.LatestOptions{Versions: -1}); fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), "versions") {

@@ -110,24 +110,16 @@ const retainEntities = 1024
 // count as RowsOld. An error of keep is returned as it is; then nothing has been left out.
 func (w *Winners) Retain(ctx context.Context, maxAge feature.TTL, keep func(ctx context.Context, keys []*feature.Column) ([]bool, error)) error {
 	dropped := make([][]bool, len(w.scan.shards)) // by shard and number of the entity
-	entities := int64(0)
 	for i := range w.scan.shards {
 		var err error
 		if dropped[i], err = w.drop(ctx, &w.scan.shards[i], maxAge, keep); err != nil {
 			return err
-		}
-		for _, drop := range dropped[i] {
-			if drop {
-				entities++
-			}
 		}
 	}
 	before := len(w.refs)
 	w.leaveOut(func(r winnerRef) bool {
 		return dropped[r.shard] != nil && dropped[r.shard][w.scan.shards[r.shard].owner(r.number)]
 	})
-	w.stats.Entities -= entities
-	w.stats.Winners = int64(len(w.refs))
 	w.stats.RowsOld += int64(before - len(w.refs))
 	return nil
 }
@@ -166,18 +158,4 @@ func (w *Winners) drop(ctx context.Context, h *shard, maxAge feature.TTL, keep f
 		}
 	}
 	return dropped, nil
-}
-
-// leaveOut removes winners from the shares of all fragments.
-func (w *Winners) leaveOut(drop func(winnerRef) bool) {
-	kept, from := w.refs[:0], 0
-	for f, end := range w.ends {
-		for _, r := range w.refs[from:end] {
-			if !drop(r) {
-				kept = append(kept, r)
-			}
-		}
-		from, w.ends[f] = end, len(kept)
-	}
-	w.refs = kept
 }

@@ -124,7 +124,7 @@ func TestVersionsOfManyRows(t *testing.T) {
 			}
 			source := &memorySource{}
 			for from := 0; from < rows.rows(); from += 1500 {
-				source.fragments = append(source.fragments, &memoryFragment{rows.slice(from, from+1500), 700, true})
+				source.fragments = append(source.fragments, &memoryFragment{table: rows.slice(from, from+1500), batch: 700, prunes: true})
 			}
 			o := pit.LatestOptions{AsOf: 5000, Versions: 101, Workers: 3}
 			w, err := pit.Latest(t.Context(), view, source, o)

@@ -87,15 +87,30 @@ type openedSource struct {
 	within    feature.TimeRange
 }
 
-// tables returns the batches that are read.
-func (o *openedSource) tables() (tables []*table) {
+// openedPart is a batch that is read, with the place in its fragment of its first row.
+type openedPart struct {
+	*table
+	fragment *memoryFragment
+	from     int
+}
+
+// parts returns the batches that are read.
+func (o *openedSource) parts() (parts []openedPart) {
 	for _, f := range o.fragments {
 		f := f.(*memoryFragment)
 		for from := 0; from < f.rows(); from += f.batch {
 			if part := f.slice(from, min(from+f.batch, f.rows())); !f.prunes || part.mayHold(o.within) {
-				tables = append(tables, part)
+				parts = append(parts, openedPart{part, f, from})
 			}
 		}
+	}
+	return parts
+}
+
+// tables returns the rows that are read.
+func (o *openedSource) tables() (tables []*table) {
+	for _, part := range o.parts() {
+		tables = append(tables, part.table)
 	}
 	return tables
 }
@@ -131,7 +146,12 @@ type memoryFragment struct {
 	batch int
 	// prunes leaves out the batches that have no event time in the range.
 	prunes bool
+	// file is where the rows are, from firstRow on.
+	file     string
+	firstRow int64
 }
+
+func (f *memoryFragment) Origin() (file string, firstRow int64) { return f.file, f.firstRow }
 
 // mayHold reports whether a row has an event time in the range.
 func (t *table) mayHold(within feature.TimeRange) bool {

@@ -161,10 +161,14 @@ func appendMoment(r *rand.Rand, c *feature.Column, moment func() int64) {
 // fragmented cuts a table into fragments, empty ones among them, with random batch sizes.
 func fragmented(r *rand.Rand, t *table) *memorySource {
 	s := &memorySource{}
-	from := 0
+	from, file, start := 0, 0, 0
 	for from < t.rows() || r.IntN(3) == 0 {
 		to := min(t.rows(), from+r.IntN(t.rows()+1))
-		s.fragments = append(s.fragments, &memoryFragment{t.slice(from, to), 1 + r.IntN(8), true})
+		if r.IntN(3) == 0 {
+			file, start = file+1, from
+		}
+		s.fragments = append(s.fragments, &memoryFragment{
+			table: t.slice(from, to), batch: 1 + r.IntN(8), prunes: true, file: fmt.Sprintf("file %d", file), firstRow: int64(from - start)})
 		from = to
 	}
 	return s

@@ -169,8 +169,8 @@ func (v *specView) join(t *testing.T, d *datadriven.TestData, entities *specTabl
 
 func (v *specView) source(batch int) *memorySource {
 	source := &memorySource{}
-	for _, file := range v.files {
-		source.fragments = append(source.fragments, &memoryFragment{file, batch, false})
+	for i, file := range v.files {
+		source.fragments = append(source.fragments, &memoryFragment{table: file, batch: batch, file: fmt.Sprintf("file %d", i+1)})
 	}
 	return source
 }
@@ -182,10 +182,14 @@ func (s *spec) latest(t *testing.T, d *datadriven.TestData) string {
 	d.ScanArgs(t, "view", &name)
 	d.ScanArgs(t, "as_of", &asOf)
 	d.MaybeScanArgs(t, "max_age", &maxAge)
-	versions := 0
+	versions, maxEventTime := 0, ""
 	d.MaybeScanArgs(t, "versions", &versions)
+	d.MaybeScanArgs(t, "max_event_time", &maxEventTime)
 	at := feature.NewColumn(feature.Timestamp, 0)
 	parseValue(t, d, at, asOf)
+	if maxEventTime != "" {
+		parseValue(t, d, at, maxEventTime)
+	}
 	for _, v := range s.views {
 		if v.view.Name != name {
 			continue
@@ -193,7 +197,10 @@ func (s *spec) latest(t *testing.T, d *datadriven.TestData) string {
 		var answers []string
 		for _, variant := range variants {
 			o := pit.LatestOptions{AsOf: feature.AsOf(at.Int64s[0]), MaxAge: parseTTL(t, d, maxAge), Versions: versions, Workers: variant.workers}
-			answers = append(answers, v.latestOnce(t, o, variant.batch))
+			if maxEventTime != "" {
+				o.MaxEventTime = feature.EventTime(at.Int64s[1])
+			}
+			answers = append(answers, v.latestOnce(t, o, variant.batch, d.HasArg("bad")))
 			if last := answers[len(answers)-1]; last != answers[0] {
 				t.Fatalf("%s: %+v gives\n%s\nand not\n%s", d.Pos, variant, last, answers[0])
 			}
@@ -204,7 +211,9 @@ func (s *spec) latest(t *testing.T, d *datadriven.TestData) string {
 	return ""
 }
 
-func (v *specView) latestOnce(t *testing.T, o pit.LatestOptions, batch int) string {
+func (v *specView) latestOnce(t *testing.T, o pit.LatestOptions, batch int, showBad bool) string {
+	var bad badSink
+	o.Bad = bad.add
 	w, err := pit.Latest(t.Context(), v.view, v.source(batch), o)
 	if err != nil {
 		return describe(err)
@@ -245,8 +254,12 @@ func (v *specView) latestOnce(t *testing.T, o pit.LatestOptions, batch int) stri
 	if o.Versions > 1 {
 		found += ", " + counted(int(st.Winners), "version", "versions")
 	}
-	return out.String() + fmt.Sprintf("%s; %d rows read, %d with a null, %d in the future, %d too old\n",
+	text := out.String() + fmt.Sprintf("%s; %d rows read, %d with a null, %d in the future, %d too old\n",
 		found, st.RowsRead, st.RowsNull, st.RowsFuture, st.RowsOld)
+	if showBad {
+		text += fmt.Sprintf("%d bad\n%s", st.RowsBad.Total(), &bad)
+	}
+	return text
 }
 
 func describe(err error) string { return fmt.Sprintf("error (%v): %v", fault.KindOf(err), err) }
