@@ -88,13 +88,15 @@ func listOf(natural, declared feature.Type) feature.Type {
 	return declared.List()
 }
 
+// isAnywhere reports whether a column is in one of the files, or is one that each has to have.
+func (w wanted) isAnywhere(sources []*source) bool {
+	return w.required || slices.ContainsFunc(sources, func(s *source) bool { return s.has(w.name) })
+}
+
 // checkAnywhere refuses columns that no file has: a misspelt name would otherwise read as nulls.
 func checkAnywhere(path string, sources []*source, wants []wanted) error {
 	for _, w := range wants {
-		if w.required {
-			continue
-		}
-		if !slices.ContainsFunc(sources, func(s *source) bool { return s.has(w.name) }) {
+		if !w.isAnywhere(sources) {
 			return fault.New(fault.Precondition, "%s column %q is in none of the %d files of %s%s", w.role, w.name, len(sources), path,
 				feature.DidYouMean(w.name, sources[len(sources)-1].columnNames()))
 		}

@@ -9,16 +9,26 @@ import (
 
 // mayHold reports whether a row group may hold rows whose event time is in the range. Where nothing is known, it may.
 func (t *Table) mayHold(s boundSource, group int, within feature.TimeRange) bool {
-	eventTime := s.bindings[t.keys]
-	if eventTime.constant != nil {
-		if !eventTime.constant.IsPresent(0) {
-			return t.keepsBad // rows without an event time are never joined
-		}
-		at := feature.EventTime(eventTime.constant.Int64s[0])
-		return within.Min <= at && at <= within.Max
+	if eventTime := s.bindings[t.keys]; eventTime.constant != nil && !eventTime.constant.IsPresent(0) {
+		return t.keepsBad // rows without an event time are never joined
 	}
-	times, ok := s.footer.groups[group].timesOf(eventTime.stored)
+	times, ok := t.timesOf(s, group)
 	return !ok || within.Overlaps(times)
+}
+
+// timesOf gives the least and the greatest event time of a row group, if that is known and there are any.
+func (t *Table) timesOf(s boundSource, group int) (feature.TimeRange, bool) {
+	eventTime := s.bindings[t.keys]
+	switch {
+	case s.footer.groups[group].rows == 0:
+		return feature.TimeRange{}, false
+	case eventTime.constant == nil:
+		return s.footer.groups[group].timesOf(eventTime.stored)
+	case eventTime.constant.IsPresent(0):
+		at := feature.EventTime(eventTime.constant.Int64s[0])
+		return feature.TimeRange{Min: at, Max: at}, true
+	}
+	return feature.TimeRange{}, false
 }
 
 // timesOf gives the least and the greatest time of a column, if that is known.

@@ -17,6 +17,8 @@ type Scan struct {
 	files   []File
 	// pinned are the only files that are read, by URL; nil for all that are there.
 	pinned map[string]File
+	// only are those that are read without a listing, in the canonical order; nil for all.
+	only []object
 }
 
 // Scan begins a reading of the table. It reads nothing yet.
@@ -57,7 +59,11 @@ func (s *Scan) list(ctx context.Context) ([]boundSource, error) {
 	if s.sources != nil {
 		return s.sources, nil
 	}
-	sources, err := s.table.store.sources(ctx, s.table.view.Source.Path, s.choose)
+	open := s.openListed
+	if s.only != nil {
+		open = s.openOnly
+	}
+	sources, all, err := open(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -65,8 +71,38 @@ func (s *Scan) list(ctx context.Context) ([]boundSource, error) {
 	for i, source := range sources {
 		s.files[i] = fileOf(source.object)
 	}
-	s.sources, err = s.table.bind(sources)
+	if len(all) == 0 {
+		s.sources = []boundSource{}
+		return s.sources, nil
+	}
+	s.sources, err = s.table.bind(sources, all)
 	return s.sources, err
+}
+
+// openListed lists the table and opens its files, or those that are pinned.
+func (s *Scan) openListed(ctx context.Context) (sources, all []*source, err error) {
+	sources, err = s.table.store.sources(ctx, s.table.view.Source.Path, s.choose)
+	return sources, sources, err
+}
+
+// Later gives, by the URL of the file, the least event time of the row groups that Fragments leaves out for being after the range (pit.LateSource).
+func (s *Scan) Later(within feature.TimeRange) map[string]feature.EventTime {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	later := map[string]feature.EventTime{}
+	for _, source := range s.sources {
+		for g := range source.footer.groups {
+			times, ok := s.table.timesOf(source, g)
+			if !ok || times.Min <= within.Max {
+				continue
+			}
+			url := source.object.at.String()
+			if known, ok := later[url]; !ok || times.Min < known {
+				later[url] = times.Min
+			}
+		}
+	}
+	return later
 }
 
 // Files returns the files that Fragments listed, in the canonical order, those left unread included.

@@ -108,6 +108,11 @@ func (s *Store) sources(ctx context.Context, path string, choose func([]object) 
 	if err != nil {
 		return nil, err
 	}
+	return s.openSources(ctx, d, at, objects)
+}
+
+// openSources reads the footers of objects, which are at the same place as at.
+func (s *Store) openSources(ctx context.Context, d driver, at location, objects []object) ([]*source, error) {
 	sources := make([]*source, len(objects))
 	group, groupCtx := errgroup.WithContext(ctx)
 	if at.isS3() {

@@ -92,7 +92,7 @@ func (t *Table) Fragments(ctx context.Context, within feature.TimeRange) (fragme
 	if err != nil {
 		return nil, 0, err
 	}
-	bound, err := t.bind(sources)
+	bound, err := t.bind(sources, sources)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -112,13 +112,13 @@ type bindKey struct {
 	partitions string
 }
 
-// bind looks up the wanted columns in all files. Files alike share their bindings: there may be a hundred thousand.
-func (t *Table) bind(sources []*source) ([]boundSource, error) {
+// bind looks up the wanted columns in files, of the table's all. Files alike share their bindings: there may be a hundred thousand.
+func (t *Table) bind(sources, all []*source) ([]boundSource, error) {
 	path, err := t.store.Resolve(t.view.Source.Path)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkAnywhere(path, sources, t.wants); err != nil {
+	if err := checkAnywhere(path, all, t.wants); err != nil {
 		return nil, err
 	}
 	known := map[bindKey][]binding{}

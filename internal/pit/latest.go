@@ -17,7 +17,7 @@ type LatestOptions struct {
 	// AsOf is the moment that is asked about, inclusive: rows with a later event time are left out. Required.
 	AsOf feature.AsOf
 	// MaxEventTime is the latest event time that a row may have: one that is later is bad, and not merely from after AsOf. With it no part of the
-	// source is left unread for being after AsOf. At least AsOf. Defaults to 0: no event time is too late.
+	// source is left out for being after AsOf. At least AsOf. Defaults to 0: no event time is too late.
 	MaxEventTime feature.EventTime
 	// MaxAge leaves out rows whose event time is more than this before AsOf; exactly MaxAge is used. Defaults to 0: rows of any age are used.
 	MaxAge feature.TTL
@@ -87,6 +87,10 @@ func latest(ctx context.Context, view *feature.View, source Source, o LatestOpti
 	}
 	p := newPool(o.Workers)
 	scan := newLatestScan(h, o)
+	if late, ok := source.(LateSource); ok {
+		scan.due.later = late.Later(h.within)
+	}
+	h.within.Max = math.MaxInt64 // of what is read, the rows that are not due yet are told too
 	if err := h.scan(ctx, p, scan.visit); err != nil {
 		return nil, err
 	}
@@ -112,6 +116,7 @@ type latestScan struct {
 	shards  [shards]shard
 
 	bad                           badRows
+	due                           dueTimes
 	rowsRead, rowsFuture, rowsOld atomic.Int64
 }
 
@@ -135,6 +140,7 @@ type shard struct {
 func newLatestScan(h *history, o LatestOptions) *latestScan {
 	l := &latestScan{history: h, options: o, hasher: newHasher()}
 	l.bad.history, l.bad.told = h, o.Bad
+	l.due.history, l.due.fragments = h, make([]dueTime, len(h.fragments))
 	for i := range l.shards {
 		l.shards[i].entities = newInterner(isIntKey(h.view.Entity.Keys))
 	}
@@ -170,6 +176,7 @@ func (l *latestScan) keepUsable(s *scratch, first int64, batch feature.KeyBatch)
 		most = int64(l.options.MaxEventTime)
 	}
 	var future, old int64
+	due := int64(math.MaxInt64)
 	var tooLate []int64
 	kept := s.rows[:0]
 	for _, row := range s.rows {
@@ -178,6 +185,7 @@ func (l *latestScan) keepUsable(s *scratch, first int64, batch feature.KeyBatch)
 			tooLate = append(tooLate, first+int64(row))
 		case event > int64(l.options.AsOf):
 			future++
+			due = min(due, event)
 		case l.options.MaxAge.Expired(feature.EventTime(event), l.options.AsOf):
 			old++
 		default:
@@ -185,8 +193,11 @@ func (l *latestScan) keepUsable(s *scratch, first int64, batch feature.KeyBatch)
 		}
 	}
 	s.rows = kept
-	l.rowsFuture.Add(future)
 	l.rowsOld.Add(old)
+	if future > 0 {
+		l.rowsFuture.Add(future)
+		l.due.add(first, feature.EventTime(due))
+	}
 	return l.bad.add(FutureEventTime, tooLate)
 }
 

@@ -50,7 +50,7 @@ func (s *badSink) String() string {
 func (s *badSink) check(t *testing.T, source *memorySource, o pit.LatestOptions, features []int, counts pit.BadCounts) {
 	t.Helper()
 	want, winners := map[string]bool{}, map[string]bool{}
-	for _, part := range source.opened.Load().parts() {
+	for _, part := range source.readByLatest() {
 		for row := range part.rows() {
 			at := part.fragment.firstRow + int64(part.from+row)
 			if reason, bad := oracleBad(part.table, row, o); bad {

@@ -2,6 +2,8 @@ package pit_test
 
 import (
 	"errors"
+	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -78,6 +80,9 @@ func TestLatestEqualsOracle(t *testing.T) {
 		if d := cmp.Diff(stats, w.Stats()); d != "" {
 			t.Errorf("stats of %s (-want +got):\n%s", view.Name, d)
 		}
+		if d := cmp.Diff(oracleDue(source, options), w.Due()); d != "" {
+			t.Errorf("due (-want +got):\n%s", d)
+		}
 		features := r.Perm(3)[:r.IntN(4)]
 		all, _ := oracleLatest(rows, options)
 		want := withValidText(rows, all, features)
@@ -153,6 +158,33 @@ func withoutDeleted(t *table) []*feature.Column {
 	return out
 }
 
+// readByLatest returns the batches that Latest reads: of the fragments that may hold rows it does not leave out what is not due yet.
+func (s *memorySource) readByLatest() []openedPart {
+	opened := s.opened.Load()
+	return opened.parts(feature.TimeRange{Min: opened.within.Min, Max: math.MaxInt64})
+}
+
+// oracleDue is when each file has something new to give: a row that was read and is not bad, or any row that was not read.
+func oracleDue(s *memorySource, o pit.LatestOptions) map[string]feature.EventTime {
+	due, read := map[string]feature.EventTime{}, map[string]bool{}
+	for _, part := range s.readByLatest() {
+		for row := range part.rows() {
+			read[fmt.Sprint(part.fragment.file, part.fragment.firstRow+int64(part.from+row))] = true
+			if _, bad := oracleBad(part.table, row, o); !bad && part.events.Int64s[row] > int64(o.AsOf) {
+				addDue(due, part.fragment.file, feature.EventTime(part.events.Int64s[row]))
+			}
+		}
+	}
+	for _, f := range s.fragments {
+		for row := range f.rows() {
+			if at := f.events.Int64s[row]; !read[fmt.Sprint(f.file, f.firstRow+int64(row))] && f.events.IsPresent(row) && at > int64(o.AsOf) {
+				addDue(due, f.file, feature.EventTime(at))
+			}
+		}
+	}
+	return due
+}
+
 // oracleLatestStats is what Latest should count of a source.
 func oracleLatestStats(s *memorySource, view *feature.View, o pit.LatestOptions) pit.LatestStats {
 	_, whole := oracleLatest(s.whole(view), o)
@@ -160,8 +192,8 @@ func oracleLatestStats(s *memorySource, view *feature.View, o pit.LatestOptions)
 	for _, f := range s.fragments {
 		want.RowsPruned += f.NumRows()
 	}
-	for _, t := range s.opened.Load().tables() {
-		_, part := oracleLatest(t, o)
+	for _, t := range s.readByLatest() {
+		_, part := oracleLatest(t.table, o)
 		want.RowsRead += part.RowsRead
 		want.RowsPruned -= part.RowsRead
 		want.RowsNull += part.RowsNull

@@ -26,10 +26,11 @@ type Winners struct {
 	refs  []winnerRef
 	ends  []int
 	stats LatestStats
+	due   map[string]feature.EventTime
 }
 
 func newWinners(l *latestScan) *Winners {
-	w := &Winners{scan: l}
+	w := &Winners{scan: l, due: l.due.byFile()}
 	for i := range l.shards {
 		for number := range l.shards[i].best {
 			w.refs = append(w.refs, winnerRef{int32(i), int32(number)})
@@ -90,6 +91,11 @@ func (w *Winners) sort(ctx context.Context, p *pool) error {
 
 // Stats says what was read.
 func (w *Winners) Stats() LatestStats { return w.stats }
+
+// Due gives, by the URL of the file, the least event time of the rows that were left for being after LatestOptions.AsOf, those left unread included: until then the file
+// has nothing new to give, as long as it does not change. A file without such rows is not in it. What is bad is never due. Of fragments that are no FileFragment, and of a source that is no
+// LateSource, nothing is known.
+func (w *Winners) Due() map[string]feature.EventTime { return w.due }
 
 // WinnerBatch is some winners of one fragment. It is valid only until yield returns.
 type WinnerBatch struct {

@@ -94,12 +94,12 @@ type openedPart struct {
 	from     int
 }
 
-// parts returns the batches that are read.
-func (o *openedSource) parts() (parts []openedPart) {
+// parts returns the batches that are read where a range of event times is asked for.
+func (o *openedSource) parts(within feature.TimeRange) (parts []openedPart) {
 	for _, f := range o.fragments {
 		f := f.(*memoryFragment)
 		for from := 0; from < f.rows(); from += f.batch {
-			if part := f.slice(from, min(from+f.batch, f.rows())); !f.prunes || part.mayHold(o.within) {
+			if part := f.slice(from, min(from+f.batch, f.rows())); !f.prunes || part.mayHold(within) {
 				parts = append(parts, openedPart{part, f, from})
 			}
 		}
@@ -107,9 +107,9 @@ func (o *openedSource) parts() (parts []openedPart) {
 	return parts
 }
 
-// tables returns the rows that are read.
+// tables returns the rows that are read where the range is the one that the fragments were asked for.
 func (o *openedSource) tables() (tables []*table) {
-	for _, part := range o.parts() {
+	for _, part := range o.parts(o.within) {
 		tables = append(tables, part.table)
 	}
 	return tables
@@ -127,6 +127,28 @@ func (s *memorySource) Fragments(ctx context.Context, within feature.TimeRange) 
 	}
 	s.opened.Store(&openedSource{fragments, within})
 	return fragments, pruned, ctx.Err()
+}
+
+// Later is exact.
+func (s *memorySource) Later(within feature.TimeRange) map[string]feature.EventTime {
+	later := map[string]feature.EventTime{}
+	for _, f := range s.fragments {
+		if f.mayHold(within) {
+			continue
+		}
+		for row := range f.rows() {
+			if at := feature.EventTime(f.events.Int64s[row]); f.events.IsPresent(row) && at > within.Max {
+				addDue(later, f.file, at)
+			}
+		}
+	}
+	return later
+}
+
+func addDue(due map[string]feature.EventTime, file string, at feature.EventTime) {
+	if known, ok := due[file]; !ok || at < known {
+		due[file] = at
+	}
 }
 
 // whole returns all rows of the source in one table.

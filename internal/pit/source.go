@@ -16,5 +16,13 @@ type Source interface {
 	Fragments(ctx context.Context, within feature.TimeRange) (fragments []Fragment, pruned int64, err error)
 }
 
+// LateSource is a Source that knows something of the rows that it left out for being too late.
+type LateSource interface {
+	Source
+	// Later gives, by the URL of the file, the least event time after the range of those rows of the file that Fragments leaves out for that range, or a time before that
+	// which is after the range. A file without such rows is not in it. It is called after Fragments.
+	Later(within feature.TimeRange) map[string]feature.EventTime
+}
+
 // Fragment is a part of a source; see feature.Fragment for its contract.
 type Fragment = feature.Fragment

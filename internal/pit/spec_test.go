@@ -3,7 +3,9 @@ package pit_test
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"text/tabwriter"
@@ -256,6 +258,10 @@ func (v *specView) latestOnce(t *testing.T, o pit.LatestOptions, batch int, show
 	}
 	text := out.String() + fmt.Sprintf("%s; %d rows read, %d with a null, %d in the future, %d too old\n",
 		found, st.RowsRead, st.RowsNull, st.RowsFuture, st.RowsOld)
+	due := w.Due()
+	for _, file := range slices.Sorted(maps.Keys(due)) {
+		text += fmt.Sprintf("%s: due at %s\n", file, formatTime(int64(due[file])))
+	}
 	if showBad {
 		text += fmt.Sprintf("%d bad\n%s", st.RowsBad.Total(), &bad)
 	}
