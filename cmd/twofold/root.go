@@ -50,7 +50,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.serveCommand(), a.syncCommand(), a.demoCommand(), a.healthCommand(),
 		a.getCommand(), a.trainCommand(), a.explainCommand(),
-		a.initCommand(), a.lintCommand(), a.applyCommand(),
+		a.initCommand(), a.lintCommand(), a.planCommand(), a.applyCommand(),
 		a.configCommand(), a.versionCommand(),
 	)
 	for _, command := range append(root.Commands(), root) {
