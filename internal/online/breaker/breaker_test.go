@@ -289,6 +289,13 @@ func (s *scripted) Write(context.Context, []driver.Row) ([]driver.Outcome, error
 	return []driver.Outcome{driver.Written}, s.err
 }
 func (s *scripted) Remove(context.Context, []driver.Removal) (int, error) { s.calls++; return 7, s.err }
+func (s *scripted) Scan(_ context.Context, _ driver.Scan, yield func([]driver.ScannedRow) error) error {
+	s.calls++
+	if s.err != nil {
+		return s.err
+	}
+	return yield([]driver.ScannedRow{{Key: []byte("k")}})
+}
 func (s *scripted) GetMeta(context.Context, []string) ([][]byte, error) {
 	s.calls++
 	return [][]byte{[]byte("value")}, s.err
@@ -318,6 +325,13 @@ var operations = map[string]func(driver.Driver) (string, error){
 	"Remove": func(d driver.Driver) (string, error) {
 		removed, err := d.Remove(context.Background(), []driver.Removal{{}})
 		return fmt.Sprint(removed), err
+	},
+	"Scan": func(d driver.Driver) (got string, err error) {
+		err = d.Scan(context.Background(), driver.Scan{}, func(rows []driver.ScannedRow) error {
+			got += fmt.Sprintf("%q", rows[0].Key)
+			return nil
+		})
+		return got, err
 	},
 	"GetMeta": func(d driver.Driver) (string, error) {
 		values, err := d.GetMeta(context.Background(), []string{"n"})

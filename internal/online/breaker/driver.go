@@ -62,6 +62,33 @@ func (g *guarded) Remove(ctx context.Context, rows []driver.Removal) (removed in
 	return g.driver.Remove(ctx, rows)
 }
 
+// Scan implements driver.Driver. What happens up to the first rows is a call, and what happens between two of yield's is one: a scan takes too long
+// for the circuit to wait for its end. Where the circuit has opened meanwhile the scan ends with its error.
+func (g *guarded) Scan(ctx context.Context, scan driver.Scan, yield func([]driver.ScannedRow) error) (err error) {
+	p, err := g.gate.enter()
+	if err != nil {
+		return err
+	}
+	inside := true
+	defer func() {
+		if inside {
+			p.leave(ctx, err)
+		}
+	}()
+	return g.driver.Scan(ctx, scan, func(rows []driver.ScannedRow) (err error) {
+		p.leave(ctx, nil)
+		inside = false
+		if err = yield(rows); err != nil {
+			return err
+		}
+		if p, err = g.gate.enter(); err != nil {
+			return err
+		}
+		inside = true
+		return nil
+	})
+}
+
 // GetMeta implements driver.Driver.
 func (g *guarded) GetMeta(ctx context.Context, names []string) (values [][]byte, err error) {
 	if len(names) == 0 {

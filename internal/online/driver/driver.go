@@ -53,6 +53,27 @@ type Removal struct {
 	History bool
 }
 
+// Scan says whose rows are scanned: those of one view, of all entities of a kind, in one layout.
+type Scan struct {
+	// Entity is the name of the entities' kind.
+	Entity string
+	// View is the name of the feature view.
+	View string
+	// History is set for the versions of the view's rows; else it is the rows of layout LATEST.
+	History bool
+}
+
+// ScannedRow is one stored row, or one version.
+type ScannedRow struct {
+	// Key is the stored form of its entity's key.
+	Key []byte
+	// Value is the encoded StoredRow as it is stored, which may be damaged; empty where it is so damaged that nothing can be told of it.
+	Value []byte
+	// ExpireAtMillis is when the store may drop the row, as in Row; of a version, when it may drop them all; where a store can expire only whole entities, when it may
+	// drop the entity. It may be that of a row which has taken this one's place meanwhile. 0 is never.
+	ExpireAtMillis int64
+}
+
 // PartialError is the error of a Read of which some were read: those with a nil error in Errs.
 type PartialError struct {
 	// Errs has one element for each of the reads; nil where its rows were read. At least one is not nil.
@@ -142,6 +163,14 @@ type Driver interface {
 	// Remove is not atomic as a whole: after an error any of the rows may have been removed. Calling it again with the same rows is safe as
 	// long as nobody has written them again.
 	Remove(ctx context.Context, rows []Removal) (removed int, err error)
+
+	// Scan calls yield with the stored rows that it names, in no order, some at a time; yield may keep them. A row, or a version, that is stored during the whole call
+	// is among them at least once; it may be there more than once, and those that come or go meanwhile may be there or not. One that may be dropped is not.
+	// The call takes no more memory for more rows, and other callers are served meanwhile.
+	//
+	// An error of yield ends the scan and is returned as it is. After any other error some of the rows have been yielded. A bound that a
+	// driver has for the time of its calls is one for each of the many round trips of a scan.
+	Scan(ctx context.Context, scan Scan, yield func(rows []ScannedRow) error) error
 
 	// GetMeta returns the small values stored under names, nil for each that is not stored.
 	GetMeta(ctx context.Context, names []string) ([][]byte, error)

@@ -149,6 +149,11 @@ func (c *Cache) Remove(ctx context.Context, rows []driver.Removal) (int, error) 
 	return c.driver.Remove(ctx, rows)
 }
 
+// Scan implements driver.Driver. It always goes to the store, and leaves nothing in memory.
+func (c *Cache) Scan(ctx context.Context, scan driver.Scan, yield func([]driver.ScannedRow) error) error {
+	return c.driver.Scan(ctx, scan, yield)
+}
+
 // invalidate drops the entities of n rows that were written or removed, also where they are being fetched. of returns the entity and the view of one of them.
 func (c *Cache) invalidate(n int, of func(i int) (e driver.Entity, view string)) {
 	dropped, last := uint64(0), driver.Entity{}

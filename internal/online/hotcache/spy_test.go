@@ -26,7 +26,7 @@ type spy struct {
 	before, after func(ctx context.Context, call int) error
 	// failing are the entities whose reads fail, with a PartialError where others are read.
 	failing map[string]error
-	// writeErr is the error of each Write, Remove, PutMeta and SwapMeta, which store what they are given all the same.
+	// writeErr is the error of each Scan, which yields nothing, and of each Write, Remove, PutMeta and SwapMeta, which store what they are given all the same.
 	writeErr error
 }
 
@@ -140,6 +140,10 @@ func (s *spy) Remove(_ context.Context, rows []driver.Removal) (int, error) {
 		delete(s.rows, rowName(r.Entity, r.View))
 	}
 	return before - len(s.rows), s.writeErr
+}
+
+func (s *spy) Scan(context.Context, driver.Scan, func([]driver.ScannedRow) error) error {
+	return s.writeErr
 }
 
 func (s *spy) GetMeta(_ context.Context, names []string) ([][]byte, error) {

@@ -43,6 +43,7 @@ func Run(t *testing.T, h Harness) {
 		{"History", testHistory},
 		{"Expiry", testExpiry},
 		{"Remove", testRemove},
+		{"Scan", testScan},
 		{"Meta", testMeta},
 		{"Swap", testSwap},
 		{"Cancelled", testCancelled},

@@ -82,17 +82,16 @@ func testRemoveColliding(t *testing.T, d driver.Driver) {
 		}
 	}
 	write(t, d, rows...)
+	want, reads := make([][]byte, len(rows)), make([]driver.Read, len(rows))
+	for i, r := range rows {
+		want[i], reads[i] = r.Value, driver.Read{Entity: r.Entity, Views: []string{r.View}, History: r.Versions > 0, AsOfMicros: newest}
+	}
 	for i, r := range rows {
 		require.Equal(t, 1, remove(t, d, driver.Removal{Entity: r.Entity, View: r.View, History: r.Versions > 0}))
-		for j, other := range rows {
-			got, err := d.Read(t.Context(), []driver.Read{{Entity: other.Entity, Views: []string{other.View}, History: other.Versions > 0, AsOfMicros: newest}})
-			require.NoError(t, err)
-			want := other.Value
-			if j <= i {
-				want = nil
-			}
-			require.Equal(t, [][]byte{want}, got, "entity %q view %q", other.Entity, other.View)
-		}
+		want[i] = nil
+		got, err := d.Read(t.Context(), reads)
+		require.NoError(t, err)
+		require.Equal(t, want, got, "without entity %q view %q", r.Entity, r.View)
 	}
 }
 

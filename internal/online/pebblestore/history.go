@@ -41,16 +41,23 @@ func appendVersion(dst []byte, event feature.EventTime) []byte {
 func cutHistoryKey(key []byte) (prefix, suffix []byte, ok bool) {
 	rest := key[1:]
 	for range 3 {
-		n, size := binary.Uvarint(rest)
-		if size <= 0 || n > uint64(len(rest)-size) {
+		if _, rest, ok = cutField(rest); !ok {
 			return nil, nil, false
 		}
-		rest = rest[size+int(n):]
 	}
 	if len(rest) != versionSize && !bytes.Equal(rest, mark) {
 		return nil, nil, false
 	}
 	return key[:len(key)-len(rest)], rest, true
+}
+
+// cutField takes a field off that stands behind its length.
+func cutField(b []byte) (field, rest []byte, ok bool) {
+	n, size := binary.Uvarint(b)
+	if size <= 0 || n > uint64(len(b)-size) {
+		return nil, nil, false
+	}
+	return b[size : size+int(n)], b[size+int(n):], true
 }
 
 func eventOf(suffix []byte) feature.EventTime {

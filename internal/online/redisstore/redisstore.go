@@ -19,13 +19,13 @@
 //
 // # What the server must allow
 //
-// Redis 5 or later, with scripts. A user needs the commands HMGET, HGET, HDEL, ZREVRANGEBYSCORE, GET, SET, DEL, EVAL, EVALSHA, PING, and, inside the
+// Redis 5 or later, with scripts. A user needs the commands HMGET, HGET, HDEL, ZREVRANGEBYSCORE, ZRANGE, GET, SET, DEL, SCAN, TIME, EVAL, EVALSHA, PING, and, inside the
 // scripts, GET, SET, DEL, HGET, HSET, HLEN, EXISTS, PEXPIREAT, PERSIST, PEXPIRETIME (before Redis 7: PTTL), ZADD, ZREM, ZCARD, ZSCORE, ZRANK, ZREVRANK,
 // ZRANGEBYSCORE, ZREMRANGEBYRANK and TIME, on the keys "<prefix>:*": for example
 //
 //	ACL SETUSER twofold on >secret ~tf:* +@read +@write +@scripting +@connection +ping +time
 //
-// CONFIG GET is used for Warnings only, and may be forbidden.
+// In a Cluster it needs CLUSTER SLOTS, CLUSTER NODES and COMMAND as well. CONFIG GET is used for Warnings only, and may be forbidden.
 //
 // # Expiry
 //
