@@ -68,7 +68,7 @@ func (o *planOptions) addFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringSliceVar(&o.views, "view", nil, "only these feature `views` (default all that are synced)")
 	f.StringVarP(&o.output, "output", "o", "table", "table or json")
-	f.BoolVar(&o.sizing.Exact, "exact", false, "count every entity, at about 50 bytes of memory for each of a view")
+	f.BoolVar(&o.sizing.Exact, "exact", false, "count every entity, at about 50 bytes of memory for each")
 	f.IntVar(&o.sizing.SampleRowGroups, "sample", 0, "read the keys of at most so many `row groups` of a view, and estimate the rest (default all)")
 	f.Float64Var(&o.changeShare, "change-share", 0, "`share` of the entities that change between two runs, 0 to 1 (default estimated from the event times)")
 	f.IntVar(&o.sizing.Replicas, "replicas", 0, "copies of Redis' memory to pay for besides the first")

@@ -4,8 +4,8 @@ import "math"
 
 // Count is a number of entities.
 type Count struct {
-	// Value is the estimate; Least and Most are what it lies between: in 19 of 20 cases, where entities were sampled by their hashes; in any case, as far as row groups
-	// were left unread.
+	// Value is the estimate. It lies between Least and Most: in any case as far as row groups were left unread, in 19 of 20 cases as far as entities were
+	// sampled by their hashes.
 	Value int64 `json:"value"`
 	Least int64 `json:"least"`
 	Most  int64 `json:"most"`

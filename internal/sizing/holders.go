@@ -14,7 +14,7 @@ type holder struct {
 	seed uint64
 }
 
-// eachHolder calls visit with the entities of views that share a hash, each of which stands for so many; what it is given is valid until it returns.
+// eachHolder calls visit with entities of views that share a hash, and returns how many each of them stands for. What visit is given is valid until it returns.
 func eachHolder(views []*reading, visit func(holder)) (each float64) {
 	for _, v := range views {
 		if v.isPart() {

@@ -9,7 +9,7 @@ type memory struct {
 	byView map[*reading]float64
 	// keys and expiring are the numbers of keys, and of those that expire.
 	keys, expiring float64
-	// rows is the number of keys of each kind: hashes by entity, histories by view.
+	// byKind is the number of keys of each kind.
 	byKind map[kind]float64
 }
 
@@ -20,7 +20,7 @@ type kind struct {
 	view string
 }
 
-// measure returns the memory of the rows of the views. twice has a view of which one more generation is there while it is made; nil for none.
+// measure returns the memory of the rows of the views.
 func measure(r Redis, readings []*reading) *memory {
 	m := &memory{redis: r, byView: map[*reading]float64{}, byKind: map[kind]float64{}}
 	hashes := map[*feature.Entity][]*reading{}

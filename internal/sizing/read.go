@@ -155,7 +155,7 @@ type packedRow struct {
 }
 
 func (r *reading) readGroup(ctx context.Context, g rowGroup, number uint64, isPacked bool) error {
-	p := &part{reading: r, sample: newSample(r.sample.limit, r.sample.versions), first: math.MaxInt64, last: math.MinInt64}
+	p := &part{reading: r, sample: r.newSample(), first: math.MaxInt64, last: math.MinInt64}
 	if isPacked {
 		p.packed, p.random = make([]packedRow, 0, packedRows), rand.New(rand.NewPCG(number, 1))
 	}
@@ -183,6 +183,15 @@ func (r *reading) readGroup(ctx context.Context, g rowGroup, number uint64, isPa
 	r.first, r.last = min(r.first, p.first), max(r.last, p.last)
 	r.rowBytes = append(r.rowBytes, sizes...)
 	return nil
+}
+
+// newSample returns an empty sample of the entities that are looked at by now: others would be dropped by those who merge it.
+func (r *reading) newSample() *sample {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := newSample(r.sample.limit, r.sample.versions)
+	s.level = r.sample.level
+	return s
 }
 
 // invalidKeys returns the rows whose keys are not UTF-8 where they should be: no sync carries them.

@@ -25,7 +25,7 @@ const sampledEntities = 1 << 16
 type Options struct {
 	// AsOf is the moment of the sync that is estimated. Required.
 	AsOf feature.AsOf
-	// Exact counts every entity; it takes about 50 bytes of memory for each. Otherwise up to 65,536 entities of a view are counted, and more estimated.
+	// Exact counts every entity; it takes about 50 bytes of memory for each, more for versions. Otherwise up to 65,536 entities of a view are counted, and more estimated.
 	Exact bool
 	// SampleRowGroups is the most row groups of a view whose keys are read; the others are estimated from them. Defaults to 0, which is all.
 	SampleRowGroups int
