@@ -3,6 +3,7 @@
 // A Store resolves paths and holds what is shared: the S3 client and a bounded cache of footers. A Table is the history of
 // one feature view: its files, and in them the row groups (Fragment) that may hold rows of a time range. A
 // Fragment streams keys and times, and fetches feature values of the rows that are asked for. Rows reads files that belong to no view.
+// Store.Quarantine puts rows of a file aside, where no source reads them.
 //
 // What is not needed is not read: files and row groups by their statistics, pages by the page index (pageindex.go). Values of the common
 // encodings are taken straight from their page (flat.go, direct.go), all others are decoded by arrow-go. From S3, the parts of a row group that are needed

@@ -89,7 +89,8 @@ func collect(ctx context.Context, d driver, prefix location, wanted func(key str
 	return found, seen, err
 }
 
-// hidden reports whether a name in a relative path starts with _ or ., as those of temporary and marker files do.
+// hidden reports whether a name in a relative path starts with _ or ., as those of temporary and marker files do, and of folders of bad rows. Hive leaves out the same
+// names; Spark reads folders like _day=1 nevertheless.
 func hidden(relative string) bool {
 	for name := range strings.SplitSeq(relative, "/") {
 		if strings.HasPrefix(name, "_") || strings.HasPrefix(name, ".") {

@@ -63,6 +63,16 @@ func parseLocation(text string) (location, error) {
 	}
 }
 
+// locationOf gives the location of an object by its URL, as String wrote it.
+func locationOf(url string) (location, bool) {
+	if path, ok := strings.CutPrefix(url, fileScheme); ok {
+		return location{path: path}, strings.HasPrefix(path, "/")
+	}
+	rest, ok := strings.CutPrefix(url, s3Scheme)
+	bucket, key, _ := strings.Cut(rest, "/")
+	return location{bucket: bucket, path: key}, ok && bucket != "" && key != ""
+}
+
 func localLocation(text string) (location, error) {
 	folder := strings.HasSuffix(text, "/")
 	absolute, err := filepath.Abs(filepath.FromSlash(text))

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"strings"
 
 	"github.com/twofold-ml/twofold/internal/fault"
 )
@@ -20,14 +19,16 @@ func (s *Scan) Only(files []File) error {
 	if err != nil {
 		return err
 	}
-	root := at.with("").String()
 	s.only = make([]object, len(files))
 	for i, f := range files {
-		path, ok := strings.CutPrefix(f.URL, root)
-		if !ok {
+		o, err := f.object()
+		if err != nil {
+			return err
+		}
+		if o.at.bucket != at.bucket {
 			return fault.New(fault.Invalid, "the file %s is none of %s", f.URL, at)
 		}
-		s.only[i] = object{at: at.with(path), size: f.SizeBytes, etag: f.ETag}
+		s.only[i] = o
 	}
 	slices.SortFunc(s.only, func(a, b object) int { return cmp.Compare(a.at.path, b.at.path) })
 	for i := 1; i < len(s.only); i++ {

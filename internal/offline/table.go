@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
 )
 
@@ -21,6 +22,15 @@ type File struct {
 
 func fileOf(o object) File {
 	return File{URL: o.at.String(), SizeBytes: o.size, ETag: o.etag}
+}
+
+// object is the inverse of fileOf.
+func (f File) object() (object, error) {
+	at, ok := locationOf(f.URL)
+	if !ok {
+		return object{}, fault.New(fault.Invalid, "%q is not the URL of a file", f.URL)
+	}
+	return object{at: at, size: f.SizeBytes, etag: f.ETag}, nil
 }
 
 // Table is the history of one feature view. It holds nothing open, and may be used by several goroutines at once.
