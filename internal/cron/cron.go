@@ -18,6 +18,9 @@ import (
 	crons "github.com/netresearch/go-cron"
 )
 
+// ErrNever is the error of an expression that is well formed and never fires.
+var ErrNever = errors.New("it never fires: no month that it names has such a day")
+
 // maxSearchYears is how far Next looks. 29 February is up to eight years away.
 const maxSearchYears = 10
 
@@ -37,12 +40,12 @@ var fieldNames = [...]string{"minute", "hour", "day of month", "month", "day of 
 var fieldForm = regexp.MustCompile(`^[0-9A-Za-z*/,-]+$`)
 
 // Parse reads an expression: minute (0–59), hour (0–23), day of month (1–31), month (1–12 or JAN–DEC), day of week (0–7 or SUN–SAT; 0 and 7
-// are Sunday), each a number, a range (1-5, 22-2), a list (1,15), *, or one of these with a step (*/15). The error says what is wrong, of an
-// expression that never fires (30 February) too.
+// are Sunday), each a number, a range (1-5, 22-2), a list (1,15), *, or one of these with a step (*/15). The error says what is wrong;
+// it is ErrNever for 30 February.
 func Parse(expression string, zone *time.Location) (*Schedule, error) {
 	fields := strings.Fields(expression)
 	if len(fields) != len(fieldNames) {
-		return nil, fmt.Errorf("it has %d fields and needs 5: %s", len(fields), strings.Join(fieldNames[:], ", "))
+		return nil, fmt.Errorf("its number of fields is %d and not 5: %s", len(fields), strings.Join(fieldNames[:], ", "))
 	}
 	alone := [...]string{"*", "*", "*", "*", "*"}
 	for i, field := range fields {
@@ -67,7 +70,7 @@ func Parse(expression string, zone *time.Location) (*Schedule, error) {
 	spec.Location = time.UTC
 	s := &Schedule{spec: spec, zone: zone, text: text}
 	if s.Next(firstWalked).IsZero() {
-		return nil, errors.New("it never fires: no month has such a day")
+		return nil, ErrNever
 	}
 	return s, nil
 }

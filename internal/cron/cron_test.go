@@ -82,10 +82,10 @@ func parseTime(t testing.TB, text string) time.Time {
 
 func TestParseRefuses(t *testing.T) {
 	for expression, want := range map[string]string{
-		"":                             "it has 0 fields and needs 5: minute, hour, day of month, month, day of week",
-		"0 3 * *":                      "it has 4 fields and needs 5: minute, hour, day of month, month, day of week",
-		"0 0 3 * * *":                  "it has 6 fields and needs 5: minute, hour, day of month, month, day of week",
-		"@daily":                       "it has 1 fields and needs 5: minute, hour, day of month, month, day of week",
+		"":                             "its number of fields is 0 and not 5: minute, hour, day of month, month, day of week",
+		"0 3 * *":                      "its number of fields is 4 and not 5: minute, hour, day of month, month, day of week",
+		"0 0 3 * * *":                  "its number of fields is 6 and not 5: minute, hour, day of month, month, day of week",
+		"@daily":                       "its number of fields is 1 and not 5: minute, hour, day of month, month, day of week",
 		"CRON_TZ=UTC 0 3 * *":          `"CRON_TZ=UTC" is not a minute`,
 		"60 3 * * *":                   `"60" is not a minute: `,
 		"0 24 * * *":                   `"24" is not a hour: `,
@@ -99,8 +99,8 @@ func TestParseRefuses(t *testing.T) {
 		"0 3 ? * *":                    `"?" is not a day of month`,
 		"1,,2 3 * * *":                 `"1,,2" is not a minute`,
 		"*/0 3 * * *":                  `"*/0" is not a minute: `,
-		"0 0 30 2 *":                   "it never fires: no month has such a day",
-		"0 0 31 2,4,6,9,11 *":          "it never fires: no month has such a day",
+		"0 0 30 2 *":                   "it never fires: no month that it names has such a day",
+		"0 0 31 2,4,6,9,11 *":          "it never fires: no month that it names has such a day",
 		"0 3 * * \u0661":               "\"\u0661\" is not a day of week",
 		"0 3 * * 99999999999999999999": `"99999999999999999999" is not a day of week: `,
 	} {

@@ -9,7 +9,7 @@ import (
 )
 
 // build turns checked definitions into the domain and fills in every default.
-func build(defs *twofoldv1.Definitions, defaults Defaults, hash string) *feature.Registry {
+func build(defs *twofoldv1.Definitions, defaults Defaults, timetables timetables, hash string) *feature.Registry {
 	entities := make([]*feature.Entity, 0, len(defs.GetEntities()))
 	entityByName := map[string]*feature.Entity{}
 	for _, e := range defs.GetEntities() {
@@ -23,7 +23,8 @@ func build(defs *twofoldv1.Definitions, defaults Defaults, hash string) *feature
 	views := make([]*feature.View, 0, len(defs.GetFeatureViews()))
 	viewByName := map[string]indexedView{}
 	for _, v := range defs.GetFeatureViews() {
-		view := buildView(v, entityByName[v.GetEntity()], defaults)
+		view := buildView(v, entityByName[v.GetEntity()])
+		view.Sync = buildSync(v, defaults, timetables)
 		views = append(views, view)
 		viewByName[view.Name] = newIndexedView(view)
 	}
@@ -48,7 +49,7 @@ func newIndexedView(v *feature.View) indexedView {
 	return indexedView{v, byName}
 }
 
-func buildView(v *twofoldv1.FeatureView, entity *feature.Entity, defaults Defaults) *feature.View {
+func buildView(v *twofoldv1.FeatureView, entity *feature.Entity) *feature.View {
 	ttl := v.GetTtl().AsDuration()
 	view := &feature.View{
 		Name:             v.GetName(),
@@ -61,21 +62,11 @@ func buildView(v *twofoldv1.FeatureView, entity *feature.Entity, defaults Defaul
 			Path:              v.GetSource().GetPath(),
 			EventTimeColumn:   v.GetSource().GetEventTimeColumn(),
 			CreatedTimeColumn: v.GetSource().GetCreatedTimeColumn(),
-		},
-		Sync: feature.Sync{
-			Enabled:             isSynced(v),
-			Interval:            syncInterval(v, defaults),
-			BatchSize:           defaultBatchSize,
-			ToleratedMissedRuns: int(v.GetSync().GetToleratedMissedRuns()),
-			RunTime:             v.GetSync().GetRunTime().AsDuration(),
-			AllowGaps:           v.GetSync().GetAllowGaps(),
+			DeletedColumn:     v.GetSource().GetDeletedColumn(),
 		},
 	}
 	if v.GetExpiredRetention() != nil {
 		view.ExpiredRetention = v.GetExpiredRetention().AsDuration().Round(time.Microsecond)
-	}
-	if n := v.GetSync().GetBatchSize(); n > 0 {
-		view.Sync.BatchSize = int(n)
 	}
 	for _, k := range entity.Keys {
 		view.Source.KeyColumns = append(view.Source.KeyColumns, keyColumn(v.GetSource(), k.Name))

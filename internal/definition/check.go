@@ -60,8 +60,13 @@ func (c *checker) checkViews() {
 	}
 	for _, v := range c.defs.GetFeatureViews() {
 		c.checkDurations(v)
+		c.checkTimetable(v)
+		c.checkMode(v)
+		c.checkBadRows(v)
+		c.checkLastGood(v)
 		c.checkSync(v)
 		c.checkTimeColumns(v)
+		c.checkDeletedColumn(v)
 		c.checkLayout(v)
 		entity, ok := entities[v.GetEntity()]
 		switch {
@@ -134,6 +139,9 @@ func (c *checker) checkKeyColumns(v *twofoldv1.FeatureView, e *twofoldv1.Entity)
 		if column == s.GetEventTimeColumn() || column == s.GetCreatedTimeColumn() {
 			c.report(at, Error, fmt.Sprintf("feature view %q: column %q is a time column and holds key %q too", v.GetName(), column, name), "name the column of the key in key_columns")
 		}
+		if column == s.GetDeletedColumn() {
+			c.reportDeletedColumn(v, fmt.Sprintf("holds key %q", name))
+		}
 	}
 }
 
@@ -144,7 +152,7 @@ func keyColumn(s *twofoldv1.Source, key string) string {
 	return key
 }
 
-func sortedKeys(m map[string]string) []string {
+func sortedKeys[V any](m map[string]V) []string {
 	names := make([]string, 0, len(m))
 	for name := range m {
 		names = append(names, name)
@@ -216,7 +224,10 @@ func (c *checker) checkServices() {
 				continue
 			}
 			c.checkRepeat(s, at, v, name, seen)
-			if offline := offlineFeatures(v); name == "*" && len(offline) > 0 {
+			if name != "*" {
+				continue
+			}
+			if offline := offlineFeatures(v); len(offline) > 0 {
 				c.report(at, Warning, fmt.Sprintf("feature service %q can be used for training only: %s includes %q, which is not online", s.GetName(), ref, offline[0]),
 					"name the features one by one, or let this one be online too")
 			}

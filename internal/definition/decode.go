@@ -136,7 +136,7 @@ func (d *decoder) field(node *yaml.Node, m protoreflect.Message, fd protoreflect
 	case fd.IsList():
 		d.list(node, m, fd)
 	case fd.IsMap():
-		d.stringMap(node, m, fd)
+		d.mapping(node, m, fd)
 	case fd.Kind() == protoreflect.MessageKind && fd.Message().FullName() != durationName:
 		d.message(node, m.Mutable(fd).Message())
 	default:
@@ -178,8 +178,8 @@ func (d *decoder) list(node *yaml.Node, m protoreflect.Message, fd protoreflect.
 	}
 }
 
-// stringMap decodes a map of strings to strings, the only kind that definitions have.
-func (d *decoder) stringMap(node *yaml.Node, m protoreflect.Message, fd protoreflect.FieldDescriptor) {
+// mapping decodes a map of strings to strings or to numbers, the only kinds that definitions have.
+func (d *decoder) mapping(node *yaml.Node, m protoreflect.Message, fd protoreflect.FieldDescriptor) {
 	at := spot{message: m.Interface(), field: fd.Name()}
 	if node.Kind != yaml.MappingNode {
 		d.refuse(at, node, fmt.Sprintf("%s needs entries, not %s", fd.Name(), kindOf(node)), "write each as key: value")
@@ -201,13 +201,27 @@ func (d *decoder) stringMap(node *yaml.Node, m protoreflect.Message, fd protoref
 			continue
 		}
 		d.mark(entry, pair.key)
-		value := resolve(pair.value)
-		if value.Kind != yaml.ScalarNode || isNull(value) {
-			d.refuse(entry, value, fmt.Sprintf("%s %q needs a text, not %s", fd.Name(), pair.key.Value, kindOf(value)), "write one value after the colon")
-			continue
+		if v, ok := d.mapValue(entry, resolve(pair.value), fd); ok {
+			entries.Set(key, v)
 		}
-		entries.Set(key, protoreflect.ValueOfString(value.Value))
 	}
+}
+
+// mapValue decodes the value of a map's entry.
+func (d *decoder) mapValue(entry spot, value *yaml.Node, fd protoreflect.FieldDescriptor) (protoreflect.Value, bool) {
+	name, isNumber := fmt.Sprintf("%s %q", fd.Name(), entry.key), fd.MapValue().Kind() == protoreflect.DoubleKind
+	switch {
+	case value.Kind == yaml.ScalarNode && !isNull(value) && isNumber:
+		return d.number(entry, value, name)
+	case value.Kind == yaml.ScalarNode && !isNull(value):
+		return protoreflect.ValueOfString(value.Value), true
+	}
+	what := "a text"
+	if isNumber {
+		what = "a number"
+	}
+	d.refuse(entry, value, fmt.Sprintf("%s needs %s, not %s", name, what, kindOf(value)), "write one value after the colon")
+	return protoreflect.Value{}, false
 }
 
 // mark remembers where a spot was written.
@@ -294,6 +308,10 @@ func nameOf(md protoreflect.MessageDescriptor) string {
 		return "a feature service"
 	case "Feature":
 		return "a feature"
+	case "BadRows":
+		return "bad_rows"
+	case "SnapshotChecks":
+		return "snapshot"
 	default:
 		return strings.ToLower(string(md.Name()))
 	}

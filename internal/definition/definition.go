@@ -115,7 +115,7 @@ func (c *checker) finish() (*Set, error) {
 		return nil, err
 	}
 	sum := sha256.Sum256(encoded)
-	registry := build(c.defs, c.defaults, hex.EncodeToString(sum[:]))
+	registry := build(c.defs, c.defaults, c.timetables, hex.EncodeToString(sum[:]))
 	return &Set{Proto: c.defs, Registry: registry, Warnings: c.problems, places: c.places}, nil
 }
 

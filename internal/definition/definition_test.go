@@ -40,8 +40,21 @@ feature_views:
       event_time_column: time_hour
       created_time_column: written
       key_columns: {code: origin}
+      deleted_column: gone
     ttl: 2h30m
-    sync: {enabled: true, interval: 10m, batch_size: 100, tolerated_missed_runs: 2, run_time: 90s, allow_gaps: true}
+    sync:
+      enabled: true
+      interval: 10m
+      batch_size: 100
+      tolerated_missed_runs: 2
+      run_time: 90s
+      allow_gaps: true
+      mode: SYNC_MODE_INCREMENTAL
+      source_delay: 5m
+      bad_rows: {policy: BAD_ROW_POLICY_QUARANTINE, max_share: 0.25, max_future: 1h, quarantine_path: bad/weather}
+      keep_last_good: true
+      audit: SYNC_AUDIT_NEVER
+      keep_runs: 7
     features:
       - {name: wind, type: VALUE_TYPE_DOUBLE}
       - {name: gust, type: VALUE_TYPE_FLOAT_LIST, online: false, column: wind_gust, description: m/s, tags: {c: d}}
@@ -55,6 +68,19 @@ feature_views:
     entity: airport
     source: {path: plain, event_time_column: t}
     features: [{name: x, type: VALUE_TYPE_BOOL}]
+  - name: daily
+    entity: airport
+    source: {path: daily, event_time_column: t}
+    features:
+      - {name: x, type: VALUE_TYPE_BOOL}
+      - {name: y, type: VALUE_TYPE_BOOL}
+    sync:
+      mode: SYNC_MODE_SNAPSHOT
+      cron: "5 3 * * *"
+      time_zone: Europe/Berlin
+      bad_rows: {policy: BAD_ROW_POLICY_FAIL, max_future: 0s}
+      snapshot: {min_entities: 5000000000, max_entity_drop: 0, max_null_share: {y: 0.5}, keep_generations: 0}
+      audit: SYNC_AUDIT_BEFORE_PUBLISH
   - name: halved
     entity: airport
     source: {path: halved, event_time_column: t}
@@ -75,14 +101,14 @@ func parse(t testing.TB, text string) *Set {
 	return set
 }
 
-var inSmallLetters = regexp.MustCompile(`(type|layout): [A-Z_0-9]+`)
+var inSmallLetters = regexp.MustCompile(`(type|layout|mode|policy|audit): [A-Z_0-9]+`)
 
 func TestParseReadsWhatProtoyamlReads(t *testing.T) {
 	want := &twofoldv1.Definitions{}
 	if err := protoyaml.Unmarshal([]byte(whole), want); err != nil {
 		t.Fatal(err)
 	}
-	short := strings.NewReplacer("VALUE_TYPE_", "", "ONLINE_LAYOUT_", "").Replace(whole)
+	short := strings.NewReplacer("VALUE_TYPE_", "", "ONLINE_LAYOUT_", "", "SYNC_MODE_", "", "BAD_ROW_POLICY_", "", "SYNC_AUDIT_", "").Replace(whole)
 	for name, text := range map[string]string{
 		"full names":       whole,
 		"short names":      short,
@@ -106,6 +132,19 @@ func TestParseReadsWhatProtoyamlReads(t *testing.T) {
 func TestParseBuildsTheDomain(t *testing.T) {
 	r := parse(t, whole).Registry
 	airport := &feature.Entity{Name: "airport", Keys: []feature.Key{{Name: "code", Type: feature.String}, {Name: "terminal", Type: feature.Int64}}}
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// sync is what every view has that says nothing, changed.
+	sync := func(features int, change func(*feature.Sync)) feature.Sync {
+		s := feature.Sync{
+			Enabled: true, TimeZone: time.UTC, BatchSize: 500, KeepRuns: 20, BadRows: feature.BadRows{MaxShare: 1, MaxFuture: -1},
+			Snapshot: feature.SnapshotChecks{MinEntities: 1, MaxEntityDrop: 0.5, KeepGenerations: 1, MaxNullShare: slices.Repeat([]float64{1}, features)},
+		}
+		change(&s)
+		return s
+	}
 	want := []*feature.View{
 		{
 			Name: "weather", Entity: airport,
@@ -114,23 +153,41 @@ func TestParseBuildsTheDomain(t *testing.T) {
 				{Name: "gust", Type: feature.FloatList, Column: "wind_gust"},
 			},
 			TTL: feature.TTLOf(150 * time.Minute), ExpiredRetention: time.Hour, HistoryVersions: 25,
-			Source: feature.Source{Path: "weather/*.parquet", EventTimeColumn: "time_hour", CreatedTimeColumn: "written", KeyColumns: []string{"origin", "terminal"}},
-			Sync:   feature.Sync{Enabled: true, Interval: 10 * time.Minute, BatchSize: 100, ToleratedMissedRuns: 2, RunTime: 90 * time.Second, AllowGaps: true},
+			Source: feature.Source{
+				Path: "weather/*.parquet", EventTimeColumn: "time_hour", CreatedTimeColumn: "written", KeyColumns: []string{"origin", "terminal"}, DeletedColumn: "gone",
+			},
+			Sync: sync(2, func(s *feature.Sync) {
+				s.Interval, s.BatchSize, s.ToleratedMissedRuns, s.RunTime, s.AllowGaps = 10*time.Minute, 100, 2, 90*time.Second, true
+				s.SourceDelay, s.KeepLastGood, s.KeepRuns = 5*time.Minute, true, 7
+				s.BadRows = feature.BadRows{Policy: feature.QuarantineBadRows, MaxShare: 0.25, MaxFuture: time.Hour, QuarantinePath: "bad/weather"}
+			}),
 		},
 		{
 			Name: "plain", Entity: airport, Features: []feature.Feature{{Name: "x", Type: feature.Bool, Column: "x", Online: true}},
 			Source: feature.Source{Path: "plain", EventTimeColumn: "t", KeyColumns: []string{"code", "terminal"}},
-			Sync:   feature.Sync{Enabled: true, Interval: 300 * time.Second, BatchSize: 500},
+			Sync:   sync(1, func(s *feature.Sync) { s.Interval = 300 * time.Second }),
+		},
+		{
+			Name: "daily", Entity: airport,
+			Features: []feature.Feature{{Name: "x", Type: feature.Bool, Column: "x", Online: true}, {Name: "y", Type: feature.Bool, Column: "y", Online: true}},
+			Source:   feature.Source{Path: "daily", EventTimeColumn: "t", KeyColumns: []string{"code", "terminal"}},
+			Sync: sync(2, func(s *feature.Sync) {
+				s.Mode, s.Cron, s.TimeZone, s.Interval = feature.Snapshot, "5 3 * * *", berlin, 25*time.Hour
+				s.BadRows = feature.BadRows{Policy: feature.FailOnBadRows, MaxShare: 1}
+				s.Snapshot = feature.SnapshotChecks{MinEntities: 5_000_000_000, MaxNullShare: []float64{1, 0.5}}
+				s.AuditBeforePublish = true
+			}),
 		},
 		{
 			Name: "halved", Entity: airport, Features: []feature.Feature{{Name: "x", Type: feature.Bool, Column: "x"}},
 			TTL: feature.TTLOf(72 * time.Hour), ExpiredRetention: 24 * time.Hour,
 			Source: feature.Source{Path: "halved", EventTimeColumn: "t", KeyColumns: []string{"code", "terminal"}},
-			Sync:   feature.Sync{Interval: 36 * time.Hour, BatchSize: 500},
+			Sync:   sync(1, func(s *feature.Sync) { s.Enabled, s.Interval = false, 36*time.Hour }),
 		},
 	}
+	sameZone := cmp.Comparer(func(a, b *time.Location) bool { return a.String() == b.String() })
 	ignoreIndex := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".byName" }, cmp.Ignore())
-	if diff := cmp.Diff(want, r.Views(), ignoreIndex, cmp.AllowUnexported(feature.View{})); diff != "" {
+	if diff := cmp.Diff(want, r.Views(), ignoreIndex, sameZone, cmp.AllowUnexported(feature.View{})); diff != "" {
 		t.Error(diff)
 	}
 	if r.Views()[0].Entity != r.Views()[1].Entity || r.Views()[0].Entity != r.Entities()[0] {
@@ -241,8 +298,8 @@ func TestFromProtoCopies(t *testing.T) {
 
 func TestDiffOfNothing(t *testing.T) {
 	set := parse(t, whole)
-	if n := len(Diff(nil, set)); n != 5 {
-		t.Errorf("%d changes from nothing, want 5", n)
+	if n := len(Diff(nil, set)); n != 6 {
+		t.Errorf("%d changes from nothing, want 6", n)
 	}
 	for _, c := range Diff(set, nil) {
 		if c.Kind != Removed || !c.Breaking {

@@ -211,6 +211,9 @@ func sourceText(s *twofoldv1.Source) string {
 	if s.GetCreatedTimeColumn() != "" {
 		columns = append(columns, s.GetCreatedTimeColumn())
 	}
+	if s.GetDeletedColumn() != "" {
+		columns = append(columns, "deleted="+s.GetDeletedColumn())
+	}
 	for _, key := range sortedKeys(s.GetKeyColumns()) {
 		columns = append(columns, key+"="+s.GetKeyColumns()[key])
 	}

@@ -2,9 +2,9 @@ package definition
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
@@ -18,9 +18,6 @@ const maxExpiredRetention = 24 * time.Hour
 
 // defaultHistoryVersions is the default of history_versions.
 const defaultHistoryVersions = 10
-
-// defaultBatchSize is the default of sync.batch_size.
-const defaultBatchSize = 500
 
 func (c *checker) checkDurations(v *twofoldv1.FeatureView) {
 	s := v.GetSync()
@@ -37,25 +34,31 @@ func (c *checker) checkDurations(v *twofoldv1.FeatureView) {
 	if s != nil {
 		check(spot{message: s, field: "interval"}, s.GetInterval(), "write a shorter time, or enabled: false not to sync")
 		check(spot{message: s, field: "run_time"}, s.GetRunTime(), "write a shorter time")
+		check(spot{message: s, field: "source_delay"}, s.GetSourceDelay(), "write a shorter time")
+	}
+	if b := s.GetBadRows(); b != nil {
+		check(spot{message: b, field: "max_future"}, b.GetMaxFuture(), "leave it out for any time")
 	}
 }
 
-// schedule is how a view is synced, with every default filled in, in microseconds.
-type schedule struct {
-	ttl, interval, runTime int64
-	missed                 int64
-}
-
-// need is the ttl that bridges the time between two runs that succeed.
-func (s schedule) need() int64 { return s.interval*(s.missed+1) + s.runTime }
-
-func scheduleOf(v *twofoldv1.FeatureView, defaults Defaults) schedule {
-	return schedule{
+// planOf returns how a view is synced, which is well defined only where none of its times is refused.
+func (c *checker) planOf(v *twofoldv1.FeatureView) plan {
+	s := v.GetSync()
+	p := plan{
 		ttl:      micros(v.GetTtl()),
-		interval: max(1, int64(syncInterval(v, defaults)/time.Microsecond)),
-		runTime:  micros(v.GetSync().GetRunTime()),
-		missed:   int64(v.GetSync().GetToleratedMissedRuns()),
+		runTime:  micros(s.GetRunTime()),
+		delay:    micros(s.GetSourceDelay()),
+		missed:   int64(s.GetToleratedMissedRuns()),
+		interval: max(1, int64(syncInterval(v, c.defaults)/time.Microsecond)),
 	}
+	if t := c.timetables.of(s); t != nil {
+		p.timetable = t
+		longest := t.longest(int(p.missed) + 1)
+		p.start, p.stretch = longest.Start, longest.Seconds*int64(time.Second/time.Microsecond)
+		return p
+	}
+	p.stretch = p.interval * (p.missed + 1)
+	return p
 }
 
 // micros rounds up, as feature.TTLOf does.
@@ -63,7 +66,7 @@ func micros(d *durationpb.Duration) int64 {
 	return int64((d.AsDuration() + time.Microsecond - 1) / time.Microsecond)
 }
 
-// syncInterval is the view's own interval, else half its ttl, else the process's.
+// syncInterval is the interval of a view without cron: its own, else half its ttl, else the process's.
 func syncInterval(v *twofoldv1.FeatureView, defaults Defaults) time.Duration {
 	if d := v.GetSync().GetInterval().AsDuration(); d > 0 {
 		return d
@@ -98,15 +101,18 @@ func (c *checker) checkSync(v *twofoldv1.FeatureView) {
 			"make a feature online (leave online: false out), or leave sync out")
 		return
 	}
-	if !isSynced(v) || c.hasRefusedTime(v) {
+	if !isSynced(v) || c.hasRefusedTime(v) || v.GetTtl().AsDuration() <= 0 {
 		return
 	}
-	plan := scheduleOf(v, c.defaults)
-	if plan.ttl == 0 || plan.ttl >= plan.need() {
+	plan := c.planOf(v)
+	if plan.absent() <= 0 {
 		return
 	}
 	at := spot{message: v, field: "ttl"}
-	if s.GetInterval() != nil {
+	switch {
+	case s.GetCron() != "":
+		at = spot{message: s, field: "cron"}
+	case s.GetInterval() != nil:
 		at = spot{message: s, field: "interval"}
 	}
 	severity := Error
@@ -114,71 +120,22 @@ func (c *checker) checkSync(v *twofoldv1.FeatureView) {
 	if s.GetAllowGaps() {
 		severity, mend = Warning, plan.mend()
 	}
-	c.report(at, severity, fmt.Sprintf("feature view %q: %s", v.GetName(), plan.gap()), mend)
+	c.reportDrawn(at, severity, fmt.Sprintf("feature view %q: %s", v.GetName(), plan.gap()), mend, plan.timeline())
 }
 
+// hasRefusedTime reports whether something that the gap rule needs has an error already.
 func (c *checker) hasRefusedTime(v *twofoldv1.FeatureView) bool {
+	if c.refused[spot{message: v, field: "ttl"}] {
+		return true
+	}
 	s := v.GetSync()
-	return c.refused[spot{message: v, field: "ttl"}] || (s != nil &&
-		(c.refused[spot{message: s}] || c.refused[spot{message: s, field: "interval"}] || c.refused[spot{message: s, field: "run_time"}] ||
-			c.refused[spot{message: s, field: "tolerated_missed_runs"}]))
-}
-
-// gap says in words how long features are absent, for example "ttl 2h, sync every 6h: absent 4h of every 6h".
-func (s schedule) gap() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "ttl %s, sync every %s", formatMicros(s.ttl), formatMicros(s.interval))
-	if s.runTime > 0 {
-		fmt.Fprintf(&b, ", a run takes %s", formatMicros(s.runTime))
+	if s == nil {
+		return false
 	}
-	b.WriteString(": ")
-	absent := s.need() - s.ttl
-	switch {
-	case s.ttl < s.runTime:
-		b.WriteString("always absent, because rows have expired before a run has ended")
-	case s.missed > 0:
-		runs := "runs"
-		if s.missed == 1 {
-			runs = "run"
-		}
-		fmt.Fprintf(&b, "absent %s after %d missed %s", formatMicros(absent), s.missed, runs)
-	default:
-		fmt.Fprintf(&b, "absent %s of every %s", formatMicros(min(absent, s.interval)), formatMicros(s.interval))
-	}
-	return b.String()
-}
-
-// mend names an interval, or a ttl, that leaves room for twice the time needed, so that one late run makes no gap.
-func (s schedule) mend() string {
-	ttl := fmt.Sprintf("ttl to at least %s", formatMicros(2*s.need()))
-	interval := (s.ttl/2 - s.runTime) / (s.missed + 1)
-	if interval <= 0 {
-		interval = (s.ttl - s.runTime) / (s.missed + 1)
-	}
-	if second := int64(time.Second / time.Microsecond); interval > second {
-		interval -= interval % second
-	}
-	if interval <= 0 {
-		return "set " + ttl
-	}
-	return fmt.Sprintf("set sync.interval to at most %s or %s", formatMicros(interval), ttl)
-}
-
-// formatMicros writes a time as definitions do: 36h, 1h30m, 1m30s, 250ms.
-func formatMicros(t int64) string {
-	if t == 0 {
-		return "0s"
-	}
-	units := []struct {
-		name   string
-		micros int64
-	}{{"h", 3_600_000_000}, {"m", 60_000_000}, {"s", 1_000_000}, {"ms", 1000}, {"us", 1}}
-	var b strings.Builder
-	for _, unit := range units {
-		if n := t / unit.micros; n > 0 {
-			fmt.Fprintf(&b, "%d%s", n, unit.name)
-			t -= n * unit.micros
+	for _, field := range []protoreflect.Name{"", "interval", "run_time", "source_delay", "tolerated_missed_runs", "cron", "time_zone"} {
+		if c.refused[spot{message: s, field: field}] {
+			return true
 		}
 	}
-	return b.String()
+	return false
 }

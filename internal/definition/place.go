@@ -84,6 +84,8 @@ type checker struct {
 	incomplete bool
 	// abandoned is set where the definitions are too large to be checked.
 	abandoned bool
+	// timetables are those of the views' cron expressions.
+	timetables timetables
 }
 
 func newChecker(files []File, defaults Defaults) *checker {
@@ -92,15 +94,22 @@ func newChecker(files []File, defaults Defaults) *checker {
 		defs:     &twofoldv1.Definitions{},
 		places:   newPlaces(files),
 		refused:  map[spot]bool{},
+
+		timetables: timetables{},
 	}
 }
 
 // report adds a problem at a spot.
 func (c *checker) report(s spot, severity Severity, message, mend string) {
+	c.reportDrawn(s, severity, message, mend, nil)
+}
+
+// reportDrawn adds a problem with a timeline at a spot.
+func (c *checker) reportDrawn(s spot, severity Severity, message, mend string, timeline []string) {
 	if severity == Error {
 		c.refused[s] = true
 	}
-	p := Problem{Severity: severity, Message: message, Mend: mend}
+	p := Problem{Severity: severity, Message: message, Mend: mend, Timeline: timeline}
 	if at, ok := c.places.of(s); ok {
 		p = c.placed(p, at)
 	}

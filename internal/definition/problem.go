@@ -40,6 +40,8 @@ type Problem struct {
 	Mend string
 	// Source is the text of the line; empty where it is not known.
 	Source string
+	// Timeline draws the problem in a few lines of text: when features are there and when they are absent. Empty where it is not about that.
+	Timeline []string
 
 	file int
 }
@@ -65,14 +67,14 @@ func (p Problem) String() string {
 	return b.String()
 }
 
-// Detail returns String and, below it, the line of the file with a caret under the place:
+// Detail returns String and, below it, the line of the file with a caret under the place, and the timeline:
 //
 //	features.yaml:3:9: there is no entity "aircaft"; did you mean "aircraft"?
 //	  3 |   entity: aircaft
 //	    |           ^
 func (p Problem) Detail() string {
 	if p.Line == 0 || p.Source == "" {
-		return p.String()
+		return p.String() + p.drawing()
 	}
 	number := fmt.Sprintf("%3d", p.Line)
 	indent := make([]rune, 0, p.Column)
@@ -85,7 +87,16 @@ func (p Problem) Detail() string {
 		}
 		indent = append(indent, r)
 	}
-	return fmt.Sprintf("%s\n%s | %s\n%*s | %s^", p, number, p.Source, len(number), "", string(indent))
+	return fmt.Sprintf("%s\n%s | %s\n%*s | %s^%s", p, number, p.Source, len(number), "", string(indent), p.drawing())
+}
+
+// drawing returns the timeline, each line after a line break.
+func (p Problem) drawing() string {
+	var b strings.Builder
+	for _, line := range p.Timeline {
+		b.WriteString("\n      " + line)
+	}
+	return b.String()
 }
 
 func compareProblems(a, b Problem) int {
@@ -98,14 +109,14 @@ type ProblemsError struct {
 	Problems []Problem
 }
 
-// Error returns one line a problem.
+// Error returns one line a problem, and the timelines of those that have one.
 func (e *ProblemsError) Error() string {
 	lines := make([]string, 0, len(e.Problems)+1)
 	if len(e.Problems) != 1 {
 		lines = append(lines, fmt.Sprintf("the definitions have %d problems:", len(e.Problems)))
 	}
 	for _, p := range e.Problems {
-		lines = append(lines, p.String())
+		lines = append(lines, p.String()+p.drawing())
 	}
 	return strings.Join(lines, "\n")
 }

@@ -48,6 +48,9 @@ func (c *checker) spotOf(path *validate.FieldPath) spot {
 		s = spot{message: m.Interface(), field: fd.Name()}
 		last := i == len(path.GetElements())-1
 		switch {
+		case fd.IsMap() && element.HasStringKey():
+			s.key = element.GetStringKey()
+			return s
 		case fd.IsList() && element.HasIndex():
 			index := int(element.GetIndex())
 			if fd.Kind() != protoreflect.MessageKind {
@@ -91,8 +94,9 @@ func explain(s spot, text, value string) (message, mend string) {
 			return "a feature service needs at least one feature", "list them as view:feature, or view:* for all of a view"
 		}
 		return explainServiceFeature(value)
-	case "FeatureView.layout":
-		return "there is no such layout", "write LATEST or HISTORY"
+	case "FeatureView.layout", "Sync.mode", "Sync.audit", "BadRows.policy":
+		e := enumerations[md.Fields().ByName(s.field).Enum().Name()]
+		return "there is no such " + e.what, e.mend
 	case "FeatureView.history_versions":
 		return "history_versions is more than 1000", fmt.Sprintf("write 2 to 1000, or leave it out for %d", defaultHistoryVersions)
 	case "Sync.interval":
@@ -101,7 +105,15 @@ func explain(s spot, text, value string) (message, mend string) {
 		return "sync.batch_size is more than 10000", "write 1 to 10000, or leave it out for 500"
 	case "Sync.tolerated_missed_runs":
 		return "sync.tolerated_missed_runs is more than 1000", "write 0 to 1000"
-	case "FeatureView.ttl", "FeatureView.expired_retention", "Sync.run_time":
+	case "Sync.keep_runs":
+		return "sync.keep_runs is more than 1000", fmt.Sprintf("write 1 to 1000, or leave it out for %d", defaultKeepRuns)
+	case "BadRows.max_share", "SnapshotChecks.max_entity_drop":
+		return fmt.Sprintf("%s of %s is not a share", s.field, owner), "write a number from 0 to 1, for example 0.05 for 5 %"
+	case "SnapshotChecks.max_null_share":
+		return fmt.Sprintf("max_null_share of snapshot: that of feature %q is not a share", shorten(s.key)), "write a number from 0 to 1, for example 0.05 for 5 %"
+	case "SnapshotChecks.keep_generations":
+		return "keep_generations of snapshot is more than 10", fmt.Sprintf("write 0 to 10, or leave it out for %d", defaultKeepGenerations)
+	case "FeatureView.ttl", "FeatureView.expired_retention", "Sync.run_time", "Sync.source_delay", "BadRows.max_future":
 		return fmt.Sprintf("%s of %s is less than 0", s.field, owner), "write a time such as 24h, or leave it out"
 	default:
 		return fmt.Sprintf("%s of %s: %s", s.field, owner, text), ""

@@ -2,6 +2,7 @@ package definition
 
 import (
 	"fmt"
+	"math"
 	"math/big"
 	"regexp"
 	"strconv"
@@ -11,14 +12,10 @@ import (
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/internal/feature"
 )
 
-const (
-	durationName protoreflect.FullName = "google.protobuf.Duration"
-	layoutName   protoreflect.FullName = "twofold.v1.OnlineLayout"
-)
+const durationName protoreflect.FullName = "google.protobuf.Duration"
 
 // scalar decodes one value. It reports false where it has refused it.
 func (d *decoder) scalar(at spot, node *yaml.Node, m protoreflect.Message, fd protoreflect.FieldDescriptor) (protoreflect.Value, bool) {
@@ -32,8 +29,8 @@ func (d *decoder) scalar(at spot, node *yaml.Node, m protoreflect.Message, fd pr
 	case protoreflect.BoolKind:
 		return d.boolean(at, node, fd)
 	case protoreflect.EnumKind:
-		if fd.Enum().FullName() == layoutName {
-			return d.layout(at, node)
+		if e, ok := enumerations[fd.Enum().Name()]; ok {
+			return d.enum(at, node, fd.Enum(), e)
 		}
 		return d.valueType(at, node)
 	case protoreflect.Uint32Kind:
@@ -43,6 +40,15 @@ func (d *decoder) scalar(at spot, node *yaml.Node, m protoreflect.Message, fd pr
 			return protoreflect.Value{}, false
 		}
 		return protoreflect.ValueOfUint32(uint32(v)), true
+	case protoreflect.Uint64Kind:
+		v, err := strconv.ParseUint(node.Value, 10, 64)
+		if err != nil {
+			d.refuse(at, node, fmt.Sprintf("%s needs a whole number, not %s", fd.Name(), kindOf(node)), "write it in digits only")
+			return protoreflect.Value{}, false
+		}
+		return protoreflect.ValueOfUint64(v), true
+	case protoreflect.DoubleKind:
+		return d.number(at, node, string(fd.Name()))
 	default:
 		return d.duration(at, node, m, fd)
 	}
@@ -75,18 +81,42 @@ func enumName(text, prefix string) string {
 	return strings.TrimPrefix(strings.ToUpper(text), prefix)
 }
 
-// layout decodes a layout by its short name (HISTORY) or its full one (ONLINE_LAYOUT_HISTORY), in capitals or not.
-func (d *decoder) layout(at spot, node *yaml.Node) (protoreflect.Value, bool) {
-	for _, l := range []twofoldv1.OnlineLayout{twofoldv1.OnlineLayout_ONLINE_LAYOUT_LATEST, twofoldv1.OnlineLayout_ONLINE_LAYOUT_HISTORY} {
-		if enumName(node.Value, layoutPrefix) == strings.TrimPrefix(l.String(), layoutPrefix) {
-			return protoreflect.ValueOfEnum(l.Number()), true
-		}
+// enumeration says how an enumeration is written and explained.
+type enumeration struct {
+	// prefix is what full names begin with.
+	prefix string
+	// what one of its values is called.
+	what string
+	// mend says which there are.
+	mend string
+}
+
+var enumerations = map[protoreflect.Name]enumeration{
+	"OnlineLayout": {"ONLINE_LAYOUT_", "layout", "write LATEST, the newest row of each entity, or HISTORY, the newest history_versions of them"},
+	"SyncMode":     {"SYNC_MODE_", "mode", "write INCREMENTAL, rows of new and changed files over older ones, or SNAPSHOT, all rows anew and then in place of the last"},
+	"BadRowPolicy": {"BAD_ROW_POLICY_", "policy", "write SKIP, which leaves bad rows out, FAIL, which fails the run, or QUARANTINE, which writes them to a file"},
+	"SyncAudit":    {"SYNC_AUDIT_", "time for an audit", "write NEVER or, with mode SNAPSHOT, BEFORE_PUBLISH"},
+}
+
+// enum decodes a value by its short name (HISTORY) or its full one (ONLINE_LAYOUT_HISTORY), in capitals or not.
+func (d *decoder) enum(at spot, node *yaml.Node, ed protoreflect.EnumDescriptor, e enumeration) (protoreflect.Value, bool) {
+	name := protoreflect.Name(e.prefix + enumName(node.Value, e.prefix))
+	if v := ed.Values().ByName(name); v != nil && v.Number() != 0 {
+		return protoreflect.ValueOfEnum(v.Number()), true
 	}
-	d.refuse(at, node, fmt.Sprintf("%s is not a layout", kindOf(node)), "write LATEST, the newest row of each entity, or HISTORY, the newest history_versions of them")
+	d.refuse(at, node, fmt.Sprintf("%s is not a %s", kindOf(node), e.what), e.mend)
 	return protoreflect.Value{}, false
 }
 
-const layoutPrefix = "ONLINE_LAYOUT_"
+// number decodes a number of any size but infinity; name is what it is for.
+func (d *decoder) number(at spot, node *yaml.Node, name string) (protoreflect.Value, bool) {
+	v, err := strconv.ParseFloat(node.Value, 64)
+	if err != nil || math.IsInf(v, 0) || math.IsNaN(v) {
+		d.refuse(at, node, fmt.Sprintf("%s needs a number, not %s", name, kindOf(node)), "write it in digits, for example 0.05")
+		return protoreflect.Value{}, false
+	}
+	return protoreflect.ValueOfFloat64(v), true
+}
 
 // valueType decodes a type by its short name (STRING) or its full one (VALUE_TYPE_STRING), in capitals or not.
 func (d *decoder) valueType(at spot, node *yaml.Node) (protoreflect.Value, bool) {

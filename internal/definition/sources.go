@@ -1,6 +1,7 @@
 package definition
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -122,6 +123,9 @@ func (c *checker) checkSource(v *twofoldv1.FeatureView, e *twofoldv1.Entity, col
 	if s.GetCreatedTimeColumn() != "" {
 		sc.checkTime(spot{message: s, field: "created_time_column"}, "created time", s.GetCreatedTimeColumn())
 	}
+	if s.GetDeletedColumn() != "" {
+		sc.checkDeleted(spot{message: s, field: "deleted_column"}, s.GetDeletedColumn())
+	}
 	for _, k := range e.GetKeys() {
 		r := role{what: fmt.Sprintf("key %q", k.GetName()), elsewhere: "source.key_columns", required: true}
 		sc.checkColumn(sc.keySpot(s, k), r, keyColumn(s, k.GetName()), feature.Type(k.GetType()))
@@ -152,6 +156,8 @@ type role struct {
 	elsewhere string
 	// required columns must be in every file; others are null where they are not.
 	required bool
+	// absent says what it means that some files do not have the column. Defaults to nulls.
+	absent string
 }
 
 // find returns a column, or reports that there is none, and what is doubtful about the files that it is in.
@@ -170,7 +176,7 @@ func (sc *sourceChecker) find(at spot, r role, name string) (SourceColumn, bool)
 		if others := column.MissingFiles - 1; others > 0 {
 			where += fmt.Sprintf(" and %d more", others)
 		}
-		severity, mend := Warning, "its values are null there"
+		severity, mend := Warning, cmp.Or(r.absent, "its values are null there")
 		if r.required {
 			severity, mend = Error, "write it in every file, or leave those files out of the source's path"
 		}
@@ -205,6 +211,29 @@ func (sc *sourceChecker) checkTime(at spot, what, name string) {
 		sc.reportUnreadable(at, role{what: "the " + what}, name, column)
 	case column.Type != 0 && column.Type != feature.Timestamp && (column.CanRead == nil || refusal != nil):
 		sc.report(at, Error, fmt.Sprintf("feature view %q: the %s column %q is %v, not a TIMESTAMP", sc.view.GetName(), what, name, column.Type), sc.mendTime(name))
+	}
+}
+
+// checkDeleted checks the column that says which rows delete their entity.
+func (sc *sourceChecker) checkDeleted(at spot, name string) {
+	column, ok := sc.find(at, role{what: "deletions", absent: "no row there deletes its entity"}, name)
+	if !ok {
+		return
+	}
+	why := ""
+	switch {
+	case column.CanRead != nil:
+		if err := column.CanRead(feature.Bool); err != nil {
+			why = err.Error()
+		}
+	case column.Type == 0:
+		why = column.Reason
+	case column.Type != feature.Bool:
+		why = fmt.Sprintf("it is %v", column.Type)
+	}
+	if why != "" {
+		sc.report(at, Error, fmt.Sprintf("feature view %q: column %q of the source, for deletions, cannot be read as BOOL: %s", sc.view.GetName(), name, why),
+			"write the column as a BOOL, or name another one")
 	}
 }
 
