@@ -191,7 +191,7 @@ func (e explainer) view(view *feature.View, text *strings.Builder) (*twofoldv1.E
 	carried := "not synced; rows come by PushFeatures"
 	if view.Sync.Enabled {
 		explained.SyncInterval = durationpb.New(view.Sync.Interval)
-		carried = fmt.Sprintf("synced every %s", view.Sync.Interval)
+		carried = fmt.Sprintf("synced %s (%v)", view.Sync.When(), view.Sync.Mode)
 	}
 	fmt.Fprintf(text, "Feature view %s reads %s; %s; %s.\n", view.Name, url, fresh, carried)
 	return explained, nil

@@ -1,6 +1,9 @@
 package feature
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Entity is what features describe. Its keys together name one entity.
 type Entity struct {
@@ -106,6 +109,14 @@ type Sync struct {
 	AuditBeforePublish bool
 	// KeepRuns is how many runs are remembered, at least 1.
 	KeepRuns int
+}
+
+// When says in words when runs start: "every 10m0s", or `at "5 3 * * *" Europe/Berlin, at most 25h0m0s apart`.
+func (s *Sync) When() string {
+	if s.Cron == "" {
+		return fmt.Sprintf("every %v", s.Interval)
+	}
+	return fmt.Sprintf("at %q %v, at most %v apart", s.Cron, s.TimeZone, s.Interval)
 }
 
 // SyncMode is how rows get into the online store.
