@@ -20,8 +20,13 @@ func (a *app) lintCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lint [PATH]",
 		Short: "Check definitions, against each other and against the Parquet files",
-		Long: `Checks a file or folder of feature definitions: names, types, ttl against sync interval, and every column against the
-Parquet files that the views name. Each problem is printed as file:line:column, with the mend, and the line itself.
+		Long: `Checks a file or folder of feature definitions: names, types, ttl against the times of the syncs, and every column against the
+Parquet files that the views name. Each problem is printed as file:line:column, with the mend, and the line itself. Where features would be
+absent between two syncs it is an error, unless the view says allow_gaps: true, and a timeline draws when:
+
+  ttl 2h, sync every 6h: absent 4h of every 6h
+  =======.............=======.............=======.............
+  ^0                  ^6h                 ^12h
 
 Where a Redis is configured, or with --against, it also compares them with the definitions that are published or that stand elsewhere. A feature
 whose type has changed is an error, because rows that are stored cannot be read as the new type (unless it holds every value of the old one): give
