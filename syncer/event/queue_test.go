@@ -106,11 +106,11 @@ func TestQueueFailedRun(t *testing.T) {
 		require.NoError(t, err)
 		second := q.add("v", object(2))
 		q.Done(run, broken)
-		for i, pause := range []time.Duration{5, 10, 20, 40, 80, 160, 300, 300} {
+		for i, seconds := range []int{5, 10, 20, 40, 80, 160, 300, 300} {
 			failed := time.Now()
 			run, err = q.Next(t.Context())
 			require.NoError(t, err)
-			assert.Equal(t, pause*time.Second, time.Since(failed), "failure %d", i)
+			assert.Equal(t, time.Duration(seconds)*time.Second, time.Since(failed), "failure %d", i)
 			assert.Equal(t, 2, run.Objects)
 			assert.Equal(t, object(1), run.First)
 			assert.Equal(t, object(2), run.Last)
