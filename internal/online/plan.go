@@ -2,6 +2,7 @@ package online
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
@@ -15,8 +16,10 @@ type Plan struct {
 	groups    []group
 	views     []planView     // as in selection.Views
 	types     []feature.Type // of selection.Columns
-	scratches sync.Pool      // *scratch
-	results   sync.Pool      // *Result
+	// generations are those that were last asked for and are not all 0; nil before.
+	generations atomic.Pointer[generationNames]
+	scratches   sync.Pool // *scratch
+	results     sync.Pool // *Result
 }
 
 // group is the views of one entity and one layout, which are read together.

@@ -17,6 +17,8 @@ type ReadOptions struct {
 	AsOf feature.AsOf
 	// Past asks for the newest rows as of AsOf and not for the newest of all, which only views with versions can answer.
 	Past bool
+	// Generations says, for each of Selection.Views, which generation of its rows is asked for; nil is 0 for all.
+	Generations []uint64
 	// MaxStaleness tightens the ttl of every view; 0 does not.
 	MaxStaleness feature.TTL
 	// IncludeExpired returns the values of expired rows, with the status Expired. A null of such a row stays Null.
@@ -68,12 +70,16 @@ func (s *Store) Read(ctx context.Context, p *Plan, keys []*feature.Column, o Rea
 		}
 		history = int64(o.AsOf)
 	}
+	names, err := p.storedNames(o.Generations)
+	if err != nil {
+		return nil, err
+	}
 	result := p.newResult(rows, o.MaxStaleness)
 	if rows == 0 {
 		return result, nil
 	}
 	request := p.takeScratch()
-	request.fill(p, keys, rows, history)
+	request.fill(p, names, keys, rows, history)
 	answer, err := s.ask(ctx, request, o.AllowPartial)
 	if err != nil {
 		return nil, err // the driver may still look at the request, here and after a partial answer
@@ -348,7 +354,7 @@ func (r *viewReader) look(ctx context.Context, row int, stored []byte) (feature.
 	}
 	h, err := storedrow.ParseHeader(stored)
 	if err != nil {
-		return 0, fault.New(fault.Corrupt, "its stored row is damaged: %w; write it again: twofold sync --once", err)
+		return 0, damaged(err)
 	}
 	if h.Tombstone {
 		return feature.NotFound, nil
@@ -367,6 +373,11 @@ func (r *viewReader) look(ctx context.Context, row int, stored []byte) (feature.
 		r.fingerprint = h.Fingerprint
 	}
 	return status, nil
+}
+
+// damaged is the error of a stored row that is none.
+func damaged(err error) error {
+	return fault.New(fault.Corrupt, "its stored row is damaged: %w; write it again: twofold sync --once", err)
 }
 
 // markExpired gives the values of a row that is there the status Expired.

@@ -43,11 +43,15 @@ func (p *Plan) giveBack(r *scratch) {
 	}
 }
 
-// fill lists the reads of a call. An entity that occurs several times is read once.
-func (r *scratch) fill(p *Plan, keys []*feature.Column, rows int, history int64) {
+// fill lists the reads of a call. An entity that occurs several times is read once. names are what Plan.storedNames returns.
+func (r *scratch) fill(p *Plan, names [][]string, keys []*feature.Column, rows int, history int64) {
 	r.reads, r.readOf, r.first, r.arena, r.values = r.reads[:0], r.readOf[:0], r.first[:0], r.arena[:0], 0
 	for g := range p.groups {
 		group := &p.groups[g]
+		views := group.views
+		if names != nil {
+			views = names[g]
+		}
 		r.own = r.own[:0]
 		for _, k := range group.keys {
 			r.own = append(r.own, keys[k])
@@ -74,9 +78,9 @@ func (r *scratch) fill(p *Plan, keys []*feature.Column, rows int, history int64)
 			r.readOf = append(r.readOf, int32(len(r.reads)))
 			r.first = append(r.first, int32(r.values))
 			r.reads = append(r.reads, driver.Read{
-				Entity: driver.Entity{Name: group.entity.Name, Key: key}, Views: group.views, History: group.history, AsOfMicros: history,
+				Entity: driver.Entity{Name: group.entity.Name, Key: key}, Views: views, History: group.history, AsOfMicros: history,
 			})
-			r.values += len(group.views)
+			r.values += len(views)
 		}
 	}
 }

@@ -13,6 +13,8 @@ import (
 // Rows are rows of one view to write. Element i of every column belongs to row i.
 type Rows struct {
 	View *feature.View
+	// Generation is the generation of the view's rows that they belong to; see StoredName. Defaults to 0.
+	Generation uint64
 	// Keys has one column for each key of the view's entity, in that order.
 	Keys []*feature.Column
 	// EventTimes is a TIMESTAMP column.
@@ -74,7 +76,8 @@ func (s *Store) Write(ctx context.Context, rows Rows) (WriteStats, error) {
 		return WriteStats{}, err
 	}
 	now, ahead := s.clocks()
-	w := writer{store: s, rows: rows, schema: schema, now: feature.AsOf(now.UnixMicro()), ahead: ahead, batchSize: rows.BatchSize}
+	name := StoredName(rows.View.Name, rows.Generation)
+	w := writer{store: s, rows: rows, name: name, schema: schema, now: feature.AsOf(now.UnixMicro()), ahead: ahead, batchSize: rows.BatchSize}
 	if w.batchSize <= 0 {
 		w.batchSize = s.batchSize
 	}
@@ -88,16 +91,14 @@ func (r Rows) check() error {
 		return fault.New(fault.Invalid, "rows to write need a view and a TIMESTAMP column of event times")
 	}
 	n := r.EventTimes.Len()
-	if len(r.Keys) != len(r.View.Entity.Keys) {
-		return r.invalid("%d key columns where entity %q has %d keys", len(r.Keys), r.View.Entity.Name, len(r.View.Entity.Keys))
+	if err := checkGeneration(r.View, r.Generation); err != nil {
+		return err
 	}
-	for i, key := range r.View.Entity.Keys {
-		if err := r.checkColumn("key", key.Name, key.Type, r.Keys[i], n); err != nil {
-			return err
-		}
+	if err := checkKeys(r.invalid, r.View.Entity, r.Keys, n); err != nil {
+		return err
 	}
 	if r.CreatedTimes != nil {
-		if err := r.checkColumn("the column of", "created times", feature.Timestamp, r.CreatedTimes, n); err != nil {
+		if err := checkColumn(r.invalid, "the column of", "created times", feature.Timestamp, r.CreatedTimes, n); err != nil {
 			return err
 		}
 	}
@@ -109,7 +110,7 @@ func (r Rows) check() error {
 		if at == len(r.Features) {
 			return r.invalid("%d feature columns are too few: one for each online feature is needed", len(r.Features))
 		}
-		if err := r.checkColumn("feature", f.Name, f.Type, r.Features[at], n); err != nil {
+		if err := checkColumn(r.invalid, "feature", f.Name, f.Type, r.Features[at], n); err != nil {
 			return err
 		}
 		at++
@@ -123,12 +124,28 @@ func (r Rows) check() error {
 	return r.checkPresent(n)
 }
 
-func (r Rows) checkColumn(what, name string, t feature.Type, c *feature.Column, rows int) error {
+// refusal makes an error of kind fault.Invalid that says what was to be done.
+type refusal func(format string, args ...any) error
+
+// checkKeys reports what is wrong with the columns of an entity's keys.
+func checkKeys(invalid refusal, entity *feature.Entity, keys []*feature.Column, rows int) error {
+	if len(keys) != len(entity.Keys) {
+		return invalid("%d key columns where entity %q has %d keys", len(keys), entity.Name, len(entity.Keys))
+	}
+	for i, key := range entity.Keys {
+		if err := checkColumn(invalid, "key", key.Name, key.Type, keys[i], rows); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkColumn(invalid refusal, what, name string, t feature.Type, c *feature.Column, rows int) error {
 	if c == nil || c.Type != t {
-		return r.invalid("%s %q is given as another type than %v", what, name, t)
+		return invalid("%s %q is given as another type than %v", what, name, t)
 	}
 	if c.Len() != rows || len(c.Status) != rows {
-		return r.invalid("%s %q has %d values for %d rows", what, name, c.Len(), rows)
+		return invalid("%s %q has %d values for %d rows", what, name, c.Len(), rows)
 	}
 	return nil
 }
@@ -158,6 +175,7 @@ func (r Rows) invalid(format string, args ...any) error {
 type writer struct {
 	store  *Store
 	rows   Rows
+	name   string // of the view in the store
 	schema *storedrow.Schema
 	now    feature.AsOf
 	ahead  time.Duration
@@ -210,7 +228,7 @@ func (w *writer) add(row int, event feature.EventTime) error {
 	}
 	w.batch = append(w.batch, driver.Row{
 		Entity:         driver.Entity{Name: w.rows.View.Entity.Name, Key: key},
-		View:           w.rows.View.Name,
+		View:           w.name,
 		Value:          w.arena[start:len(w.arena):len(w.arena)],
 		ExpireAtMillis: expireAtMillis(event, w.rows.View, w.ahead),
 		Versions:       w.rows.View.HistoryVersions,

@@ -8,8 +8,8 @@
 //     moment before the store was asked for it, so a slow store makes rows that are older when they come, never rows that stay longer.
 //   - Where all writers of a row write through this process, Read returns what was stored when it began, or later: Write and Remove
 //     drop the entities that they change, and rows that were being fetched meanwhile reach only those who waited for them already.
-//   - When the marker of a view changes or goes, as it does after a full sync or in a store that lost its data, all rows of the view are dropped at
-//     once. Markers are seen as they pass by: GetMeta, PutMeta and SwapMeta of "synced/<view>", which a server asks for every 2 s.
+//   - When the marker of a view changes or goes, as it does after a full sync or in a store that lost its data, all rows of the view, in
+//     whatever generation of it, are dropped at once. Markers are seen as they pass by: GetMeta, PutMeta and SwapMeta of "synced/<view>", which a server asks for every 2 s.
 //
 // Concurrent reads ask the store for the same row once. A fetch that fails is not kept; its error reaches all who waited for it.
 package hotcache

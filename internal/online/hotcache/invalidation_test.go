@@ -143,6 +143,47 @@ func TestMarkers(t *testing.T) {
 	require.EqualValues(t, 7, c.counters.generations.Load())
 }
 
+// TestGenerations: the rows of a view's generations are rows of that view where its marker changes, and of themselves where they are written; and the names of
+// generations that nobody reads any more are forgotten.
+func TestGenerations(t *testing.T) {
+	s := newSpy()
+	c := cached(t, s)
+	names := []string{"v", "v@1", "v@2", "vv", "vv@1"}
+	ask := driver.Read{Entity: entity("a"), Views: names}
+	store := func(value string) {
+		for _, name := range names {
+			s.put("a", name, value)
+		}
+	}
+	store("old")
+	require.Equal(t, []string{"old", "old", "old", "old", "old"}, get(t, c, ask))
+	require.NoError(t, c.PutMeta(t.Context(), "synced/v", []byte("1")))
+	store("new")
+	require.Equal(t, []string{"new", "new", "new", "old", "old"}, get(t, c, ask))
+	s.writeErr = errStore
+	require.Error(t, c.PutMeta(t.Context(), "synced/v", []byte("2")))
+	s.writeErr = nil
+	store("newer")
+	require.Equal(t, []string{"newer", "newer", "newer", "old", "old"}, get(t, c, ask))
+	_, err := c.Write(t.Context(), []driver.Row{{Entity: entity("a"), View: "v@1", Value: []byte("written")}})
+	require.NoError(t, err)
+	require.Equal(t, []string{"newer", "written", "newer", "newer", "newer"}, get(t, c, ask))
+
+	for generation := range 100 {
+		name := fmt.Sprint("v@", 3+generation)
+		s.put("a", name, name)
+		for range 2 {
+			require.Equal(t, []string{name}, get(t, c, driver.Read{Entity: entity("a"), Views: []string{name}}))
+		}
+	}
+	require.Len(t, *c.views.byName.Load(), keptNames+2)
+	require.NotNil(t, c.views.lookup("v"))
+	require.NotNil(t, c.views.lookup("v@102"))
+	require.Equal(t, []string{"newer"}, get(t, c, driver.Read{Entity: entity("a"), Views: []string{"v"}}))
+	s.put("a", "v@1", "meanwhile")
+	require.Equal(t, []string{"meanwhile"}, get(t, c, driver.Read{Entity: entity("a"), Views: []string{"v@1"}}), "a name that was forgotten has no rows in memory")
+}
+
 // TestMarkerChangesWhileRowIsFetched changes a marker between the taking of a row and its arrival.
 func TestMarkerChangesWhileRowIsFetched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

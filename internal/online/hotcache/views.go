@@ -2,13 +2,16 @@ package hotcache
 
 import (
 	"maps"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
 
-// view is what the cache knows of a feature view.
+// view is what the cache knows of a feature view, or of one generation of its rows in the store, which has a name of its own.
 type view struct {
 	name string
+	// added counts the views before it.
+	added uint64
 	// generation counts how often the view's rows were dropped. A row is served only in the generation in which it was asked for.
 	generation atomic.Uint64
 	// marker is the last that was seen, guarded by viewTable.mu.
@@ -27,7 +30,8 @@ type marker struct {
 // viewTable has every view that was read or marked. Views come from definitions, so there are few; they are looked up without a lock.
 type viewTable struct {
 	byName atomic.Pointer[map[string]*view]
-	mu     sync.Mutex // held to change byName and markers
+	mu     sync.Mutex // held to change byName, added and markers
+	added  uint64
 }
 
 // lookup returns a view, nil where it was neither read nor marked yet.
@@ -64,13 +68,43 @@ func (t *viewTable) addLocked(name string) *view {
 	if known := t.byName.Load(); known != nil {
 		next = maps.Clone(*known)
 	}
-	v := &view{name: name}
+	t.added++
+	v := &view{name: name, added: t.added}
 	next[name] = v
+	forgetOld(next, name)
 	t.byName.Store(&next)
 	return v
 }
 
-// observe takes note of a view's marker, nil where the store has none, and drops the view's rows where it is not the one seen before. It reports whether one was
+// keptNames is how many names of one view are kept: its own, and those of the generations that were read first most lately. A name that is read again after it was
+// forgotten is another view, which has none of its rows.
+const keptNames = 5
+
+// forgetOld removes from views the oldest name of the generations of one view where there are too many names.
+func forgetOld(views map[string]*view, name string) {
+	var oldest *view
+	names := 0
+	for other, v := range views {
+		if plainName(other) != plainName(name) {
+			continue
+		}
+		names++
+		if other != plainName(other) && (oldest == nil || v.added < oldest.added) {
+			oldest = v
+		}
+	}
+	if names > keptNames && oldest != nil {
+		delete(views, oldest.name)
+	}
+}
+
+// plainName returns the name of the view whose rows are stored under a name: "weather" for "weather@7", see online.StoredName.
+func plainName(name string) string {
+	plain, _, _ := strings.Cut(name, "@")
+	return plain
+}
+
+// observe takes note of a view's marker, nil where the store has none, and drops the view's rows, of all generations, where it is not the one seen before. It reports whether one was
 // seen before and has changed.
 func (t *viewTable) observe(name string, value []byte) (changed bool) {
 	t.mu.Lock()
@@ -81,7 +115,7 @@ func (t *viewTable) observe(name string, value []byte) (changed bool) {
 	}
 	changed = v.marker.known
 	v.marker = marker{known: true, stored: value != nil, value: string(value)}
-	v.generation.Add(1)
+	t.dropLocked(name)
 	return changed
 }
 
@@ -91,5 +125,14 @@ func (t *viewTable) forget(name string) {
 	defer t.mu.Unlock()
 	v := t.addLocked(name)
 	v.marker = marker{}
-	v.generation.Add(1)
+	t.dropLocked(name)
+}
+
+// dropLocked drops the rows of a view, in whatever generation of the store.
+func (t *viewTable) dropLocked(name string) {
+	for _, v := range *t.byName.Load() {
+		if plainName(v.name) == name {
+			v.generation.Add(1)
+		}
+	}
 }

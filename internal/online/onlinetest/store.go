@@ -30,6 +30,12 @@ func testStore(t *testing.T, h Harness) {
 		"invalid keys":               testInvalidKeys,
 		"changed definitions":        testChangedDefinitions,
 		"unknown schema":             testUnknownSchema,
+		"generations":                testGenerations,
+		"removals":                   testStoreRemove,
+		"removing a whole view":      testStoreRemoveAll,
+		"scans":                      testStoreScan,
+		"scans of damage":            testStoreScanOfDamage,
+		"scans of versions":          testStoreScanOfVersions,
 		"cancelled":                  testStoreCancelled,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -383,6 +389,11 @@ func testStoreCancelled(t *testing.T, s *online.Store) {
 	_, err = s.GetMeta(ctx, []string{"a"})
 	require.ErrorIs(t, err, context.Canceled)
 	require.ErrorIs(t, s.PutMeta(ctx, "a", nil), context.Canceled)
+	_, err = s.Remove(ctx, v, 0, []*feature.Column{int64s(1)})
+	require.ErrorIs(t, err, context.Canceled)
+	_, err = s.RemoveAll(ctx, v, 0, nil)
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorIs(t, s.Scan(ctx, v, 0, func(*online.Scanned) error { return nil }), context.Canceled)
 	_, err = s.SwapMeta(ctx, "a", nil, []byte("x"))
 	require.ErrorIs(t, err, context.Canceled)
 }
