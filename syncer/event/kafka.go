@@ -55,9 +55,10 @@ type Kafka struct {
 }
 
 const (
-	// kafkaRetryWait is the first pause after a read that failed; it doubles up to maxKafkaRetryWait.
-	kafkaRetryWait    = time.Second
-	maxKafkaRetryWait = 30 * time.Second
+	// kafkaRetryWait is the first pause after a read that failed; it doubles up to maxKafkaRetryWait. The client has pauses of its own between its tries,
+	// and what it has read meanwhile should not wait long.
+	kafkaRetryWait    = 100 * time.Millisecond
+	maxKafkaRetryWait = 3 * time.Second
 	// kafkaStopTimeout bounds the last commit and the leaving of the group.
 	kafkaStopTimeout = 5 * time.Second
 	// metadataAge is how old the client's picture of the cluster becomes before it is renewed; a topic that was not there is found then at the latest.

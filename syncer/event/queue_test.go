@@ -185,7 +185,7 @@ func TestQueueNextEndsWithItsContext(t *testing.T) {
 // TestQueueLosesNothing lets events come at random while runs, of which some fail, are under way, and holds the queue to its promise: a ticket is
 // settled exactly when a run has succeeded that began after its event.
 func TestQueueLosesNothing(t *testing.T) {
-	for range 200 {
+	for range 60 {
 		seed := rand.Uint64()
 		synctest.Test(t, func(t *testing.T) { queueLosesNothing(t, seed) })
 		if t.Failed() {
