@@ -73,6 +73,24 @@ func (s *Store) SwapMeta(ctx context.Context, name string, old, value []byte) (s
 	return s.driver.SwapMeta(ctx, name, old, value)
 }
 
+// PutMark stores a small value under a name once on every server of the store that takes writes, and replaces what was there. It does not expire, and is apart
+// from the values of PutMeta.
+func (s *Store) PutMark(ctx context.Context, name string, value []byte) error {
+	if err := live(ctx, "write a mark"); err != nil {
+		return err
+	}
+	return s.driver.PutMark(ctx, name, value)
+}
+
+// Marks returns what PutMark has stored under a name, one element for each server, in no order, nil where there is none: a server that comes back without its
+// data has none. Where servers came, went or took over what others had since, some may have none too.
+func (s *Store) Marks(ctx context.Context, name string) ([][]byte, error) {
+	if err := live(ctx, "read marks"); err != nil {
+		return nil, err
+	}
+	return s.driver.Marks(ctx, name)
+}
+
 // Ping reports whether the store can be reached and would serve a request.
 func (s *Store) Ping(ctx context.Context) error { return s.driver.Ping(ctx) }
 

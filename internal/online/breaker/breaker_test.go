@@ -305,6 +305,11 @@ func (s *scripted) SwapMeta(context.Context, string, []byte, []byte) (bool, erro
 	s.calls++
 	return true, s.err
 }
+func (s *scripted) PutMark(context.Context, string, []byte) error { s.calls++; return s.err }
+func (s *scripted) Marks(context.Context, string) ([][]byte, error) {
+	s.calls++
+	return [][]byte{[]byte("mark")}, s.err
+}
 func (s *scripted) Ping(context.Context) error { s.calls++; return s.err }
 func (s *scripted) Warnings(context.Context) ([]string, error) {
 	s.calls++
@@ -341,6 +346,11 @@ var operations = map[string]func(driver.Driver) (string, error){
 	"SwapMeta": func(d driver.Driver) (string, error) {
 		swapped, err := d.SwapMeta(context.Background(), "n", nil, []byte("v"))
 		return fmt.Sprint(swapped), err
+	},
+	"PutMark": func(d driver.Driver) (string, error) { return "", d.PutMark(context.Background(), "n", nil) },
+	"Marks": func(d driver.Driver) (string, error) {
+		values, err := d.Marks(context.Background(), "n")
+		return fmt.Sprintf("%q", values), err
 	},
 	"Ping": func(d driver.Driver) (string, error) { return "", d.Ping(context.Background()) },
 	"Warnings": func(d driver.Driver) (string, error) {

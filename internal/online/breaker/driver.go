@@ -117,6 +117,21 @@ func (g *guarded) SwapMeta(ctx context.Context, name string, old, value []byte) 
 	return g.driver.SwapMeta(ctx, name, old, value)
 }
 
+// PutMark implements driver.Driver.
+func (g *guarded) PutMark(ctx context.Context, name string, value []byte) error {
+	return g.gate.Do(ctx, func(ctx context.Context) error { return g.driver.PutMark(ctx, name, value) })
+}
+
+// Marks implements driver.Driver.
+func (g *guarded) Marks(ctx context.Context, name string) (values [][]byte, err error) {
+	p, err := g.gate.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { p.leave(ctx, err) }()
+	return g.driver.Marks(ctx, name)
+}
+
 // Ping implements driver.Driver. While the circuit is open it fails with the error of the last Ping that was made, so that whoever pings often hears
 // the same of the same fault; where that went well, with why the store is not asked.
 func (g *guarded) Ping(ctx context.Context) error {

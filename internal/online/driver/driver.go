@@ -188,6 +188,15 @@ type Driver interface {
 	// the swap was made and that another one followed: what is stored now tells.
 	SwapMeta(ctx context.Context, name string, old, value []byte) (swapped bool, err error)
 
+	// PutMark stores a small value under a name once on every server that takes writes, and replaces what was there: once on each master of a Redis Cluster, elsewhere
+	// once. It does not expire, and is apart from the values of PutMeta. After an error any of the servers may have it.
+	PutMark(ctx context.Context, name string, value []byte) error
+
+	// Marks returns what PutMark has stored under a name, one element for each server, in no order, nil where there is none: so a server that comes back without
+	// its data shows, which no value that is stored once can tell. Where servers came, went or took over what others had since, some may have none too; none has another value
+	// than one that was put.
+	Marks(ctx context.Context, name string) ([][]byte, error)
+
 	// Ping reports whether the store can be reached and would serve a request.
 	Ping(ctx context.Context) error
 

@@ -218,6 +218,16 @@ func (c *Cache) observe(view string, marker []byte) {
 	}
 }
 
+// PutMark implements driver.Driver.
+func (c *Cache) PutMark(ctx context.Context, name string, value []byte) error {
+	return c.driver.PutMark(ctx, name, value)
+}
+
+// Marks implements driver.Driver.
+func (c *Cache) Marks(ctx context.Context, name string) ([][]byte, error) {
+	return c.driver.Marks(ctx, name)
+}
+
 // Ping implements driver.Driver.
 func (c *Cache) Ping(ctx context.Context) error { return c.driver.Ping(ctx) }
 

@@ -175,8 +175,10 @@ func (s *spy) SwapMeta(_ context.Context, name string, old, value []byte) (bool,
 	return true, s.writeErr
 }
 
-func (s *spy) Ping(context.Context) error                 { return nil }
-func (s *spy) Warnings(context.Context) ([]string, error) { return []string{"a warning"}, nil }
+func (s *spy) PutMark(context.Context, string, []byte) error   { return s.writeErr }
+func (s *spy) Marks(context.Context, string) ([][]byte, error) { return [][]byte{nil}, nil }
+func (s *spy) Ping(context.Context) error                      { return nil }
+func (s *spy) Warnings(context.Context) ([]string, error)      { return []string{"a warning"}, nil }
 
 func (s *spy) Close() error {
 	s.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/twofold-ml/twofold/internal/fault"
+	"github.com/twofold-ml/twofold/internal/online"
 	"github.com/twofold-ml/twofold/internal/online/driver"
 	"github.com/twofold-ml/twofold/internal/storedrow"
 )
@@ -133,6 +135,42 @@ func testMeta(t *testing.T, h Harness) {
 	require.Equal(t, []byte("2"), got[4])
 }
 
+// testMarks: a mark is once on each server, however many there are.
+func testMarks(t *testing.T, h Harness) {
+	drivers := h.openTwo(t)
+	marks := func(name string) [][]byte {
+		t.Helper()
+		got, err := drivers[len(drivers)-1].Marks(t.Context(), name)
+		require.NoError(t, err)
+		require.NotEmpty(t, got)
+		return got
+	}
+	servers := len(marks("a"))
+	require.Equal(t, make([][]byte, servers), marks("a"))
+	d := drivers[0]
+	require.NoError(t, d.PutMeta(t.Context(), "a", []byte("meta")))
+	require.Equal(t, make([][]byte, servers), marks("a"), "it is no small value")
+	for _, value := range [][]byte{[]byte("1"), {0, 0xff, '}', '\r', '\n'}, []byte("1")} {
+		for _, name := range []string{"a", "a}b", "{a}", "{", ""} {
+			require.NoError(t, d.PutMark(t.Context(), name, value))
+			require.Equal(t, slices.Repeat([][]byte{value}, servers), marks(name))
+		}
+	}
+	require.Equal(t, []byte("meta"), getMeta(t, d, "a"))
+	require.NoError(t, d.PutMark(t.Context(), "empty", nil))
+	for _, value := range marks("empty") {
+		require.NotNil(t, value, "an empty value is a value")
+		require.Empty(t, value)
+	}
+	require.Equal(t, make([][]byte, servers), marks("another"))
+
+	s := online.NewStore(d, online.Options{})
+	require.NoError(t, s.PutMark(t.Context(), "a", []byte("of the Store")))
+	got, err := s.Marks(t.Context(), "a")
+	require.NoError(t, err)
+	require.Equal(t, slices.Repeat([][]byte{[]byte("of the Store")}, servers), got)
+}
+
 // calls are all calls that a context can end.
 func calls(d driver.Driver) map[string]func(ctx context.Context) error {
 	return map[string]func(ctx context.Context) error{
@@ -174,7 +212,9 @@ func calls(d driver.Driver) map[string]func(ctx context.Context) error {
 			}
 			return err
 		},
-		"Ping": d.Ping,
+		"PutMark": func(ctx context.Context) error { return d.PutMark(ctx, "marked", nil) },
+		"Marks":   func(ctx context.Context) error { _, err := d.Marks(ctx, "marked"); return err },
+		"Ping":    d.Ping,
 	}
 }
 
@@ -192,6 +232,9 @@ func testCancelled(t *testing.T, h Harness) {
 	require.Equal(t, [][]byte{nil}, read(t, d, "a", "v"), "a write whose context was done must not be begun")
 	requireAsOf(t, d, "a", map[int64]any{newest: nil})
 	require.Nil(t, getMeta(t, d, "swapped"))
+	marks, err := d.Marks(t.Context(), "marked")
+	require.NoError(t, err)
+	require.Equal(t, make([][]byte, len(marks)), marks)
 	require.Equal(t, [][]byte{value(1, 0, "")}, read(t, d, "b", "v"))
 	for name, call := range calls(d) {
 		require.NoError(t, call(t.Context()), name)

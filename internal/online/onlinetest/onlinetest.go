@@ -46,6 +46,7 @@ func Run(t *testing.T, h Harness) {
 		{"Scan", testScan},
 		{"Meta", testMeta},
 		{"Swap", testSwap},
+		{"Marks", testMarks},
 		{"Cancelled", testCancelled},
 		{"Frozen", testFrozen},
 		{"Store", testStore},

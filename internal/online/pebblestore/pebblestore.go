@@ -4,7 +4,7 @@
 // # What is stored
 //
 // A row's key is 1, its entity's name and key, each behind its length as a varint, and the name of its view; its value is
-// ExpireAtMillis (8 bytes, big-endian) and the encoded StoredRow. A small value's key is 2 and its name.
+// ExpireAtMillis (8 bytes, big-endian) and the encoded StoredRow. A small value's key is 2 and its name, that of a mark 4 and its name.
 //
 // A version's key, where several are kept, is 3, its entity's name and key and the name of its view, each behind its length, and 8 bytes: its
 // event time with its sign flipped and then every bit, big-endian, so that the newest comes first; its value is like a row's. Where older
@@ -12,7 +12,7 @@
 //
 // # Promises
 //
-// When Write, Remove, PutMeta or SwapMeta returns without error, what it changed is on disk (fsync). Writers take turns for the comparison and share the fsync. A row
+// When Write, Remove, PutMeta, SwapMeta or PutMark returns without error, what it changed is on disk (fsync). Writers take turns for the comparison and share the fsync. A row
 // past its ExpireAtMillis is never returned; a sweep in the background removes it later. The versions of an entity and view expire together,
 // once all of them are past.
 package pebblestore
@@ -321,34 +321,56 @@ func (s *Store) GetMeta(ctx context.Context, names []string) ([][]byte, error) {
 		if ctx.Err() != nil {
 			return nil, s.stopped(ctx, "read")
 		}
-		err := s.view(appendMetaKey(nil, name), func(value []byte) error {
-			values[i] = append([]byte{}, value...)
-			return nil
-		})
-		if err != nil {
-			return nil, s.fail("read", err)
+		var err error
+		if values[i], err = s.get(metaKey(name)); err != nil {
+			return nil, err
 		}
 	}
 	return values, nil
 }
 
+// get returns the value stored under a key, nil for none.
+func (s *Store) get(key []byte) (stored []byte, err error) {
+	err = s.view(key, func(value []byte) error {
+		stored = append([]byte{}, value...)
+		return nil
+	})
+	if err != nil {
+		return nil, s.fail("read", err)
+	}
+	return stored, nil
+}
+
 // PutMeta implements driver.Driver.
 func (s *Store) PutMeta(ctx context.Context, name string, value []byte) error {
-	return s.change(ctx, func(batch *pebble.Batch) error { return batch.Set(appendMetaKey(nil, name), value, nil) })
+	return s.change(ctx, func(batch *pebble.Batch) error { return batch.Set(metaKey(name), value, nil) })
+}
+
+// PutMark implements driver.Driver.
+func (s *Store) PutMark(ctx context.Context, name string, value []byte) error {
+	return s.change(ctx, func(batch *pebble.Batch) error { return batch.Set(markKey(name), value, nil) })
+}
+
+// Marks implements driver.Driver.
+func (s *Store) Marks(ctx context.Context, name string) ([][]byte, error) {
+	if ctx.Err() != nil {
+		return nil, s.stopped(ctx, "read")
+	}
+	value, err := s.get(markKey(name))
+	if err != nil {
+		return nil, err
+	}
+	return [][]byte{value}, nil
 }
 
 // SwapMeta implements driver.Driver.
 func (s *Store) SwapMeta(ctx context.Context, name string, old, value []byte) (swapped bool, err error) {
 	err = s.change(ctx, func(batch *pebble.Batch) error {
-		key := appendMetaKey(nil, name)
-		var stored []byte
-		if err := s.view(key, func(value []byte) error {
-			stored = append([]byte{}, value...)
-			return nil
-		}); err != nil {
-			return s.fail("read", err)
-		}
+		key := metaKey(name)
+		stored, err := s.get(key)
 		switch {
+		case err != nil:
+			return err
 		case isSameMeta(stored, value):
 			swapped = true // it was made before
 		case !isSameMeta(stored, old):
@@ -411,6 +433,7 @@ const (
 	rowPrefix     = 1
 	metaPrefix    = 2
 	historyPrefix = 3
+	markPrefix    = 4
 )
 
 // appendRowKey appends a key that no other entity and view share, whatever bytes they have.
@@ -423,9 +446,9 @@ func appendRowKey(dst []byte, e driver.Entity, view string) []byte {
 	return append(dst, view...)
 }
 
-func appendMetaKey(dst []byte, name string) []byte {
-	return append(append(dst, metaPrefix), name...)
-}
+func metaKey(name string) []byte { return append([]byte{metaPrefix}, name...) }
+
+func markKey(name string) []byte { return append([]byte{markPrefix}, name...) }
 
 func splitValue(value []byte) (expire int64, row []byte, err error) {
 	if len(value) < 8 {

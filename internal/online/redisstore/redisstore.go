@@ -5,7 +5,8 @@
 //
 // One hash an entity, under "<prefix>:<entity>:<key>" (key as feature.AppendKey writes it); one field a feature view, under the view's
 // name; its value is the encoded StoredRow. Small values are strings under "<prefix>::meta:<name>", which no entity's key can be, because the
-// name of an entity is never empty.
+// name of an entity is never empty. Marks are strings under "<prefix>::mark:<name>", in a Cluster under "<prefix>::mark:{<number>}:<name>" with the least number
+// whose slot a master has, for each master.
 //
 // Of a view that keeps several versions (layout HISTORY), one sorted set an entity, under "<prefix>::history:<entity>:<view>:<key>"; its
 // members are encoded StoredRows, scored by event time in microseconds, so that
@@ -96,33 +97,40 @@ func (s *Store) String() string { return s.target }
 
 // GetMeta implements driver.Driver.
 func (s *Store) GetMeta(ctx context.Context, names []string) ([][]byte, error) {
-	return do(ctx, s, "read from", func(ctx context.Context) ([][]byte, error) {
-		values := make([][]byte, len(names))
-		pipe := s.client.Pipeline()
-		answers := make([]*redis.StringCmd, len(names))
-		for i, name := range names {
-			answers[i] = pipe.Get(ctx, s.metaKey(name))
-		}
-		if len(names) == 0 {
-			return values, nil
-		}
-		// The error is the first of the answers', which may be that a value is not there, or one of the connection, which the
-		// answers need not have.
-		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-			return nil, err
-		}
-		for i, answer := range answers {
-			value, err := answer.Bytes()
-			switch {
-			case errors.Is(err, redis.Nil):
-			case err != nil:
-				return nil, err
-			default:
-				values[i] = value
-			}
-		}
+	keys := make([]string, len(names))
+	for i, name := range names {
+		keys[i] = s.metaKey(name)
+	}
+	return do(ctx, s, "read from", func(ctx context.Context) ([][]byte, error) { return s.get(ctx, keys) })
+}
+
+// get returns the strings stored under keys, nil for each that is not stored.
+func (s *Store) get(ctx context.Context, keys []string) ([][]byte, error) {
+	values := make([][]byte, len(keys))
+	pipe := s.client.Pipeline()
+	answers := make([]*redis.StringCmd, len(keys))
+	for i, key := range keys {
+		answers[i] = pipe.Get(ctx, key)
+	}
+	if len(keys) == 0 {
 		return values, nil
-	})
+	}
+	// The error is the first of the answers', which may be that a value is not there, or one of the connection, which the
+	// answers need not have.
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return nil, err
+	}
+	for i, answer := range answers {
+		value, err := answer.Bytes()
+		switch {
+		case errors.Is(err, redis.Nil):
+		case err != nil:
+			return nil, err
+		default:
+			values[i] = value
+		}
+	}
+	return values, nil
 }
 
 // PutMeta implements driver.Driver.
