@@ -33,6 +33,7 @@ type Client struct {
 	conn     *grpc.ClientConn
 	features twofoldv1.FeatureServiceClient
 	registry twofoldv1.RegistryServiceClient
+	sync     twofoldv1.SyncServiceClient
 }
 
 // Dial returns a client of the server at target ("host:port", or any gRPC target). It does not connect until the first call. The connection is
@@ -46,7 +47,7 @@ func Dial(target string, options ...grpc.DialOption) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to %q: %w", target, err)
 	}
-	return &Client{conn, twofoldv1.NewFeatureServiceClient(conn), twofoldv1.NewRegistryServiceClient(conn)}, nil
+	return &Client{conn, twofoldv1.NewFeatureServiceClient(conn), twofoldv1.NewRegistryServiceClient(conn), twofoldv1.NewSyncServiceClient(conn)}, nil
 }
 
 // Close closes the connection. Calls under way fail.
@@ -54,6 +55,9 @@ func (c *Client) Close() error { return c.conn.Close() }
 
 // Registry returns the client of the registry service.
 func (c *Client) Registry() twofoldv1.RegistryServiceClient { return c.registry }
+
+// Sync returns the client of the sync service: how views stand, their last runs, and runs on demand.
+func (c *Client) Sync() twofoldv1.SyncServiceClient { return c.sync }
 
 // Online returns the freshest features of the request's entities, or those of the moment that its AsOfMicros names (see AsOf).
 func (c *Client) Online(ctx context.Context, req *twofoldv1.GetOnlineFeaturesRequest) (*twofoldv1.GetOnlineFeaturesResponse, error) {

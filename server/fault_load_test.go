@@ -27,6 +27,7 @@ import (
 	"github.com/twofold-ml/twofold/internal/online/redisstore"
 	"github.com/twofold-ml/twofold/server"
 	"github.com/twofold-ml/twofold/server/servertest"
+	"github.com/twofold-ml/twofold/syncer"
 )
 
 const (
@@ -113,7 +114,7 @@ func (m *market) tryFill() error {
 		all[i] = int64(i)
 	}
 	_, pushErr := m.push(m.t.Context(), ago(time.Hour), all...)
-	_, err := m.Syncer.RunOnce(m.t.Context())
+	_, err := m.Syncer.RunOnce(m.t.Context(), syncer.Request{})
 	return errors.Join(err, pushErr)
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/internal/offline"
 	"github.com/twofold-ml/twofold/server/servertest"
+	"github.com/twofold-ml/twofold/syncer"
 )
 
 // pastDefinitions has a view that keeps two versions, one that keeps ten for four hours after their time, and one that keeps the newest row.
@@ -77,7 +78,7 @@ func startPast(t *testing.T, definitions string) past {
 
 func (p past) sync() {
 	p.t.Helper()
-	if _, err := p.Syncer.RunOnce(p.t.Context()); err != nil {
+	if _, err := p.Syncer.RunOnce(p.t.Context(), syncer.Request{}); err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -181,7 +182,7 @@ func TestAsOfErrors(t *testing.T) {
 func TestLateRowsReachTheStore(t *testing.T) {
 	p := startPast(t, pastDefinitions)
 	p.scored("a.parquet", []any{1, 2, 2, 2, 3}, []any{15, 9, 9, 30, 30}, []any{115, 1, 209, 230, 330})
-	reports, err := p.Syncer.RunOnce(t.Context(), "score")
+	reports, err := p.Syncer.RunOnce(t.Context(), syncer.Request{}, "score")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/twofold-ml/twofold/client"
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/server/servertest"
+	"github.com/twofold-ml/twofold/syncer"
 )
 
 // profile is a push of one row of view profile.
@@ -52,7 +53,7 @@ func TestPush(t *testing.T) {
 	if got := age(t, env, 1); got != "40" {
 		t.Errorf("age %s after the push", got)
 	}
-	if _, err := env.Syncer.RunOnce(t.Context(), "profile"); err != nil {
+	if _, err := env.Syncer.RunOnce(t.Context(), syncer.Request{}, "profile"); err != nil {
 		t.Fatal(err)
 	}
 	if got := age(t, env, 1); got != "40" {

@@ -17,6 +17,7 @@ import (
 	"github.com/twofold-ml/twofold/internal/online/driver"
 	"github.com/twofold-ml/twofold/server"
 	"github.com/twofold-ml/twofold/server/servertest"
+	"github.com/twofold-ml/twofold/syncer"
 )
 
 // edit replaces parts of the test's definitions: old, new, old, new.
@@ -64,7 +65,7 @@ func TestReload(t *testing.T) {
 	wantError(t, err, codes.NotFound, "", `"name"`)
 	_, err = readPrice(t.Context(), env)
 	wantError(t, err, codes.NotFound, "", `"price"`)
-	if _, err := env.Syncer.RunOnce(t.Context(), "cost"); err != nil {
+	if _, err := env.Syncer.RunOnce(t.Context(), syncer.Request{}, "cost"); err != nil {
 		t.Fatal(err)
 	}
 	resp, err = env.Client.Online(t.Context(), &twofoldv1.GetOnlineFeaturesRequest{Features: []string{"cost:name"}, Entities: []*twofoldv1.Column{client.Strings("item_id", "a")}})
@@ -123,7 +124,7 @@ feature_services:
 		t.Error("the view is answered for")
 	}
 
-	if _, err := env.Syncer.RunOnce(t.Context(), "again"); err != nil {
+	if _, err := env.Syncer.RunOnce(t.Context(), syncer.Request{}, "again"); err != nil {
 		t.Fatal(err)
 	}
 	resp, err := readAge(t.Context(), env, "again:age")
@@ -148,7 +149,7 @@ func TestReloadThatKeepsRowsElsewhere(t *testing.T) {
 				if _, err := readPrice(t.Context(), env); err != nil {
 					t.Errorf("another view: %v", err)
 				}
-				if _, err := env.Syncer.RunOnce(t.Context(), "profile"); err != nil {
+				if _, err := env.Syncer.RunOnce(t.Context(), syncer.Request{}, "profile"); err != nil {
 					t.Fatal(err)
 				}
 				resp, err := readAge(t.Context(), env, "profile:age")

@@ -55,6 +55,8 @@ type Options struct {
 	EntityPaths, OutputPaths *offline.PathRules
 	// TempDir is the folder for entity rows that are not kept in memory. Defaults to the system's.
 	TempDir string
+	// Sync answers SyncService. Defaults to nil: the service is not served.
+	Sync twofoldv1.SyncServiceServer
 	// MaxEventTimeAhead is how far after the server's clock the event time of a pushed row may be. Defaults to 5 min.
 	MaxEventTimeAhead time.Duration
 }
@@ -227,6 +229,9 @@ func (s *Server) newGRPCServer() *grpc.Server {
 	)
 	g.RegisterService(featureService(), s)
 	twofoldv1.RegisterRegistryServiceServer(g, s)
+	if s.o.Sync != nil {
+		twofoldv1.RegisterSyncServiceServer(g, syncService{s.o.Sync, s})
+	}
 	healthpb.RegisterHealthServer(g, s.health)
 	reflection.Register(g)
 	return g

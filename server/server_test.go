@@ -18,6 +18,7 @@ import (
 	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/internal/offline"
 	"github.com/twofold-ml/twofold/server/servertest"
+	"github.com/twofold-ml/twofold/syncer"
 )
 
 const definitions = `
@@ -84,7 +85,7 @@ func start(t *testing.T, changes ...func(*servertest.Config)) *servertest.Env {
 		change(&config)
 	}
 	env := servertest.Start(t, config)
-	if _, err := env.Syncer.RunOnce(t.Context()); err != nil {
+	if _, err := env.Syncer.RunOnce(t.Context(), syncer.Request{}); err != nil {
 		t.Fatal(err)
 	}
 	return env

@@ -147,7 +147,7 @@ func TestLostRowsAreNeverNotFound(t *testing.T) {
 		})
 	}
 	for range 30 {
-		if _, err := env.Syncer.RunOnce(t.Context()); err != nil {
+		if _, err := env.Syncer.RunOnce(t.Context(), syncer.Request{}); err != nil {
 			t.Error(err)
 		}
 		await(t, "the row", func() bool {

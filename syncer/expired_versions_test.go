@@ -16,6 +16,7 @@ import (
 	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/internal/offline"
 	"github.com/twofold-ml/twofold/internal/online/driver"
+	"github.com/twofold-ml/twofold/internal/pit"
 	"github.com/twofold-ml/twofold/server/servertest"
 	"github.com/twofold-ml/twofold/syncer"
 )
@@ -52,15 +53,16 @@ func TestExpiredVersions(t *testing.T) {
 
 	run := func() syncer.Report {
 		t.Helper()
-		reports, err := env.Syncer.RunOnce(t.Context())
+		reports, err := env.Syncer.RunOnce(t.Context(), syncer.Request{})
 		require.NoError(t, err)
 		require.Equal(t, reports[0].Versions, d.rows.Swap(0))
 		return reports[0]
 	}
 	r := run()
 	want := syncer.Report{
+		ID: r.ID, Host: r.Host, Outcome: twofoldv1.SyncOutcome_SYNC_OUTCOME_SUCCEEDED, FilesRead: 1,
 		View: "v", Started: start, Elapsed: r.Elapsed, Newest: start.Add(-time.Hour),
-		RowsRead: 8, RowsNull: 1, RowsExpired: 2, Entities: 2, Versions: 5, Written: r.Written, Older: 5 - r.Written,
+		RowsRead: 8, RowsBad: pit.BadCounts{pit.NullKey: 1}, RowsExpired: 2, Entities: 2, Versions: 5, Written: r.Written, Older: 5 - r.Written,
 	}
 	if diff := cmp.Diff(want, r); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

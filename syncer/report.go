@@ -3,8 +3,12 @@ package syncer
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/internal/online"
 	"github.com/twofold-ml/twofold/internal/pit"
@@ -12,13 +16,26 @@ import (
 
 // Report says what one run of one view did. Its counts add up:
 //
-//	RowsRead = RowsNull + RowsFuture + RowsExpired + RowsSuperseded + Versions
+//	RowsRead = RowsBad + RowsFuture + RowsExpired + RowsSuperseded + Versions
 //	Versions = Written + Older + Unchanged + Expired        (where Err is nil)
 //
 // Of a view that keeps the newest row only, Versions = Entities.
 type Report struct {
+	// ID names the run, among all runs of the view.
+	ID string
 	// View is the name of the feature view.
 	View string
+	// Trigger is what started the run, and Cause more of that, for people.
+	Trigger twofoldv1.SyncTrigger
+	Cause   string
+	// Host is the process that ran it.
+	Host string
+	// Outcome is how it stands, or ended.
+	Outcome twofoldv1.SyncOutcome
+	// Note says why a run did nothing useful.
+	Note string
+	// FilesRead are the files whose rows were read, FilesUnchanged those that were not, because they have been carried before.
+	FilesRead, FilesUnchanged int64
 	// Started is when the run began, by the syncer's clock; rows from after it are future.
 	Started time.Time
 	// Elapsed is how long it took.
@@ -27,8 +44,8 @@ type Report struct {
 	RowsRead int64
 	// RowsPruned are the rows of files and row groups that were left unread because all of them have expired or are future.
 	RowsPruned int64
-	// RowsNull are rows left out because a key or the event time is null.
-	RowsNull int64
+	// RowsBad are rows left out because they cannot be carried, by reason.
+	RowsBad pit.BadCounts
 	// RowsFuture are rows left for a later run because their event time is after Started.
 	RowsFuture int64
 	// RowsExpired are rows that were read and are too old to be kept online: older than the ttl and the view's expired_retention; of a view that
@@ -46,6 +63,8 @@ type Report struct {
 	Written, Older, Unchanged, Expired int64
 	// Newest is the newest event time found; the zero time where there was no row.
 	Newest time.Time
+	// QuarantineFiles are the files of bad rows that were written.
+	QuarantineFiles []string
 	// Err is why the run failed; nil where it did not.
 	Err error
 }
@@ -60,13 +79,22 @@ func (r Report) Lag() time.Duration {
 
 // String returns the report in one line.
 func (r Report) String() string {
+	switch r.Outcome {
+	case twofoldv1.SyncOutcome_SYNC_OUTCOME_NOTHING_NEW:
+		return fmt.Sprintf("%s: nothing new in %d files: %s; took %s", r.View, r.FilesUnchanged, r.Note, r.Elapsed.Round(time.Millisecond))
+	case twofoldv1.SyncOutcome_SYNC_OUTCOME_LEASED:
+		return fmt.Sprintf("%s: nothing done, because it is being synced by %s", r.View, r.Note)
+	}
 	versions := ""
 	if r.Versions != r.Entities {
 		versions = fmt.Sprintf(" in %d versions", r.Versions)
 	}
-	line := fmt.Sprintf("%s: read %d rows (%d pruned, %d null, %d future, %d expired, %d superseded), %d entities%s: %d written, %d older, %d unchanged, %d expired; lag %s, took %s",
-		r.View, r.RowsRead, r.RowsPruned, r.RowsNull, r.RowsFuture, r.RowsExpired, r.RowsSuperseded, r.Entities, versions, r.Written, r.Older, r.Unchanged, r.Expired,
-		r.Lag().Round(time.Second), r.Elapsed.Round(time.Millisecond))
+	line := fmt.Sprintf("%s: read %d rows (%d pruned, %d bad, %d future, %d expired, %d superseded), %d entities%s: %d written, %d older, %d unchanged, %d expired; lag %s, %d files read, %d unchanged, took %s",
+		r.View, r.RowsRead, r.RowsPruned, r.RowsBad.Total(), r.RowsFuture, r.RowsExpired, r.RowsSuperseded, r.Entities, versions, r.Written, r.Older, r.Unchanged, r.Expired,
+		r.Lag().Round(time.Second), r.FilesRead, r.FilesUnchanged, r.Elapsed.Round(time.Millisecond))
+	if len(r.QuarantineFiles) > 0 {
+		line += "; bad rows are in " + strings.Join(r.QuarantineFiles, ", ")
+	}
 	if r.Err != nil {
 		line += "; FAILED: " + r.Err.Error()
 	}
@@ -76,17 +104,18 @@ func (r Report) String() string {
 // LogValue returns the report as fields of a structured log line.
 func (r Report) LogValue() slog.Value {
 	return slog.GroupValue(
-		slog.Int64("rows_read", r.RowsRead), slog.Int64("rows_pruned", r.RowsPruned), slog.Int64("rows_null", r.RowsNull),
+		slog.String("run", r.ID), slog.String("trigger", r.Trigger.String()), slog.String("outcome", r.Outcome.String()), slog.Int64("files_read", r.FilesRead), slog.Int64("files_unchanged", r.FilesUnchanged),
+		slog.Int64("rows_read", r.RowsRead), slog.Int64("rows_pruned", r.RowsPruned), slog.Int64("rows_bad", r.RowsBad.Total()),
 		slog.Int64("rows_future", r.RowsFuture), slog.Int64("rows_expired", r.RowsExpired), slog.Int64("rows_superseded", r.RowsSuperseded), slog.Int64("entities", r.Entities), slog.Int64("versions", r.Versions),
 		slog.Int64("written", r.Written), slog.Int64("older", r.Older), slog.Int64("unchanged", r.Unchanged), slog.Int64("expired", r.Expired),
 		slog.Duration("lag", r.Lag()), slog.Duration("elapsed", r.Elapsed))
 }
 
 func (r *Report) addRead(s pit.LatestStats) {
-	r.RowsRead, r.RowsPruned, r.RowsNull, r.RowsFuture = s.RowsRead, s.RowsPruned, s.RowsNull, s.RowsFuture
+	r.RowsRead, r.RowsPruned, r.RowsBad, r.RowsFuture = s.RowsRead, s.RowsPruned, s.RowsBad, s.RowsFuture
 	r.Entities, r.Versions = s.Entities, s.Winners
 	r.RowsExpired = s.RowsOld
-	r.RowsSuperseded = s.RowsRead - s.RowsNull - s.RowsFuture - s.RowsOld - s.Winners
+	r.RowsSuperseded = s.RowsRead - s.RowsBad.Total() - s.RowsFuture - s.RowsOld - s.Winners
 }
 
 func (r *Report) addWritten(s online.WriteStats, eventTimes *feature.Column) {
@@ -99,4 +128,30 @@ func (r *Report) addWritten(s online.WriteStats, eventTimes *feature.Column) {
 			r.Newest = t
 		}
 	}
+}
+
+// Run is the report as it is remembered and told to others.
+func (r Report) Run() *twofoldv1.SyncRun {
+	run := &twofoldv1.SyncRun{
+		Id: r.ID, FeatureView: r.View, Trigger: r.Trigger, Cause: r.Cause, Outcome: r.Outcome, StartedAtMicros: r.Started.UnixMicro(), Elapsed: durationpb.New(r.Elapsed), Host: r.Host,
+		FilesRead: uint64(r.FilesRead), FilesUnchanged: uint64(r.FilesUnchanged),
+		RowsRead: uint64(r.RowsRead), RowsPruned: uint64(r.RowsPruned), RowsFuture: uint64(r.RowsFuture), RowsExpired: uint64(r.RowsExpired), RowsSuperseded: uint64(max(0, r.RowsSuperseded)),
+		Entities: uint64(r.Entities), Versions: uint64(r.Versions), Written: uint64(r.Written), Older: uint64(r.Older), Unchanged: uint64(r.Unchanged), Expired: uint64(r.Expired),
+		Note: r.Note, QuarantineFiles: r.QuarantineFiles,
+	}
+	for reason, rows := range r.RowsBad {
+		if rows > 0 {
+			if run.RowsBad == nil {
+				run.RowsBad = map[string]uint64{}
+			}
+			run.RowsBad[pit.BadReason(reason).String()] = uint64(rows)
+		}
+	}
+	if !r.Newest.IsZero() {
+		run.NewestEventMicros, run.Lag = r.Newest.UnixMicro(), durationpb.New(r.Lag())
+	}
+	if r.Err != nil {
+		run.Error = r.Err.Error()
+	}
+	return run
 }

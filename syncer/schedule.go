@@ -6,6 +6,9 @@ import (
 	"sync"
 	"time"
 
+	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
+	"github.com/twofold-ml/twofold/internal/cron"
+	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/internal/online"
 )
@@ -18,11 +21,13 @@ const firstRetry = 5 * time.Second
 // until ctx is done; then it lets the run under way stop and returns nil. A failed run is tried again sooner. One run is under way at a time, so
 // that memory stays that of one view.
 func (s *Syncer) Run(ctx context.Context) error {
-	schedule := &schedule{syncer: s, views: map[string]scheduled{}}
+	schedule := &schedule{syncer: s, views: map[string]*scheduled{}}
 	defer schedule.group.Wait()
+	defer schedule.end()
 	for {
 		current := s.definitions.Load()
 		schedule.replace(ctx, syncedViews(current.registry))
+		s.schedule.Store(schedule)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -31,28 +36,76 @@ func (s *Syncer) Run(ctx context.Context) error {
 	}
 }
 
+// Trigger has Run sync the named views, or all, at once. A view for which that was asked already, and not begun yet, is synced once for all who ask. With wait it
+// returns when the runs have ended, with their reports, those of failed ones included.
+func (s *Syncer) Trigger(ctx context.Context, r Request, wait bool, names ...string) ([]Report, error) {
+	views, err := s.Views(names...)
+	if err != nil {
+		return nil, err
+	}
+	schedule := s.schedule.Load()
+	if schedule == nil {
+		return nil, fault.New(fault.Precondition, "this process does not sync on its own; run twofold sync without --once")
+	}
+	answers := make([]<-chan Report, len(views))
+	for i, view := range views {
+		if answers[i], err = schedule.trigger(view.Name, r); err != nil {
+			return nil, err
+		}
+	}
+	if !wait {
+		return nil, nil
+	}
+	reports := make([]Report, len(views))
+	for i, answer := range answers {
+		select {
+		case <-ctx.Done():
+			return nil, fault.New(fault.Unavailable, "wait for the sync of feature view %q: %w", views[i].Name, ctx.Err())
+		case report, ok := <-answer:
+			if !ok {
+				return nil, fault.New(fault.Unavailable, "feature view %q was not synced: the process is stopping, or its definition was replaced; ask again", views[i].Name)
+			}
+			reports[i] = report
+		}
+	}
+	return reports, nil
+}
+
 // schedule is the views that one Run repeats.
 type schedule struct {
 	syncer *Syncer
-	views  map[string]scheduled
 	// running is held by the one run that is under way.
 	running sync.Mutex
 	group   sync.WaitGroup
+
+	mu    sync.Mutex // guards views
+	views map[string]*scheduled
 }
 
 // scheduled is a view that is repeated until it is stopped.
 type scheduled struct {
 	view *feature.View
 	stop context.CancelFunc
+	// woken has an element where somebody asks for a run.
+	woken chan struct{}
+
+	mu      sync.Mutex // guards what follows
+	asked   Request
+	waiters []chan Report
+	stopped bool
 }
 
 // replace repeats these views from now on. A view that is as it was is left alone.
 func (s *schedule) replace(ctx context.Context, views []*feature.View) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	byName := make(map[string]*feature.View, len(views))
 	for _, view := range views {
 		byName[view.Name] = view
 	}
+	trigger := twofoldv1.SyncTrigger_SYNC_TRIGGER_START
 	for name, old := range s.views {
+		trigger = twofoldv1.SyncTrigger_SYNC_TRIGGER_DEFINITIONS
 		if !reflect.DeepEqual(old.view, byName[name]) {
 			old.stop()
 			delete(s.views, name)
@@ -63,46 +116,120 @@ func (s *schedule) replace(ctx context.Context, views []*feature.View) {
 			continue
 		}
 		until, stop := context.WithCancel(ctx)
-		s.views[view.Name] = scheduled{view, stop}
-		s.group.Go(func() { s.syncer.repeat(ctx, until, view, &s.running) })
+		v := &scheduled{view: view, stop: stop, woken: make(chan struct{}, 1)}
+		s.views[view.Name] = v
+		s.group.Go(func() {
+			defer v.end()
+			s.repeat(ctx, until, v, trigger)
+		})
 	}
 }
 
+// end takes no more requests.
+func (s *schedule) end() {
+	s.syncer.schedule.CompareAndSwap(s, nil)
+}
+
+// trigger asks for a run of a view; its report comes, or the channel is closed where there will be none.
+func (s *schedule) trigger(name string, r Request) (<-chan Report, error) {
+	s.mu.Lock()
+	v := s.views[name]
+	s.mu.Unlock()
+	if v == nil {
+		return nil, fault.New(fault.Unavailable, "feature view %q is not scheduled yet; ask again", name)
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.stopped {
+		return nil, fault.New(fault.Unavailable, "feature view %q was not synced: the process is stopping, or its definition was replaced; ask again", name)
+	}
+	answer := make(chan Report, 1)
+	v.waiters = append(v.waiters, answer)
+	if v.asked.Trigger == 0 {
+		v.asked = r
+	}
+	v.asked.Full = v.asked.Full || r.Full
+	select {
+	case v.woken <- struct{}{}:
+	default: // it is awake
+	}
+	return answer, nil
+}
+
+// take takes what is asked for, so that who asks from now on gets another run.
+func (v *scheduled) take(r Request) (Request, []chan Report) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	waiters := v.waiters
+	if len(waiters) > 0 {
+		r = v.asked
+	}
+	v.waiters, v.asked = nil, Request{}
+	select {
+	case <-v.woken:
+	default:
+	}
+	return r, waiters
+}
+
+// end tells all who still wait that there will be no run.
+func (v *scheduled) end() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.stopped = true
+	for _, waiter := range v.waiters {
+		close(waiter)
+	}
+	v.waiters = nil
+}
+
 // repeat runs one view until the second context is done, which ends no run, or the first, which does.
-func (s *Syncer) repeat(ctx, until context.Context, view *feature.View, running *sync.Mutex) {
+func (s *schedule) repeat(ctx, until context.Context, v *scheduled, trigger twofoldv1.SyncTrigger) {
 	failures := 0
-	for pause := time.Duration(0); s.sleep(until, view, pause, failures); {
-		running.Lock()
+	for {
+		s.running.Lock()
 		if until.Err() != nil {
-			running.Unlock()
+			s.running.Unlock()
 			return
 		}
-		report := s.SyncView(ctx, view)
-		running.Unlock()
-		if report.Err != nil {
+		request, waiters := v.take(Request{Trigger: trigger})
+		report := s.syncer.SyncView(ctx, v.view, request)
+		s.running.Unlock()
+		for _, waiter := range waiters {
+			waiter <- report
+		}
+		if report.Err != nil || report.Outcome == twofoldv1.SyncOutcome_SYNC_OUTCOME_LEASED {
 			failures++
 		} else {
 			failures = 0
 		}
-		pause = wait(view.Sync.Interval, report.Elapsed, failures)
+		var ok bool
+		if trigger, ok = s.syncer.sleep(until, v, s.syncer.wait(v.view, report.Elapsed, failures), failures); !ok {
+			return
+		}
 	}
 }
 
-// sleep waits for the pause to pass or, after a run that did not fail, for the store to lose the view. It reports false where ctx was
-// done first.
-func (s *Syncer) sleep(ctx context.Context, view *feature.View, pause time.Duration, failures int) bool {
+// sleep waits for the pause to pass, for somebody to ask, or, after a run that did not fail, for the store to lose the view, and says which it was. It reports
+// false where ctx was done first.
+func (s *Syncer) sleep(ctx context.Context, v *scheduled, pause time.Duration, failures int) (trigger twofoldv1.SyncTrigger, ok bool) {
 	timer, check := time.NewTimer(pause), time.NewTicker(s.o.LossCheckInterval)
 	defer timer.Stop()
 	defer check.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return false
+			return 0, false
+		case <-v.woken:
+			return twofoldv1.SyncTrigger_SYNC_TRIGGER_REQUEST, true
 		case <-timer.C:
-			return true
+			if failures > 0 {
+				return twofoldv1.SyncTrigger_SYNC_TRIGGER_RETRY, true
+			}
+			return twofoldv1.SyncTrigger_SYNC_TRIGGER_SCHEDULE, true
 		case <-check.C:
-			if failures == 0 && s.lost(ctx, view) {
-				return true
+			if failures == 0 && s.lost(ctx, v.view) {
+				return twofoldv1.SyncTrigger_SYNC_TRIGGER_LOSS, true
 			}
 		}
 	}
@@ -121,10 +248,23 @@ func (s *Syncer) lost(ctx context.Context, view *feature.View) bool {
 }
 
 // wait is the time from the end of a run to the start of the next.
-func wait(interval, elapsed time.Duration, failures int) time.Duration {
+func (s *Syncer) wait(view *feature.View, elapsed time.Duration, failures int) time.Duration {
+	now := s.o.Now()
+	pause := nextRun(view, now.Add(-elapsed), now).Sub(now)
 	if failures > 0 {
-		backoff := firstRetry << min(failures-1, 20)
-		return min(backoff, interval)
+		pause = min(pause, firstRetry<<min(failures-1, 20))
 	}
-	return max(0, interval-elapsed)
+	return max(0, pause)
+}
+
+// nextRun is when a view is to be run that was last run at a time, as seen from now.
+func nextRun(view *feature.View, last, now time.Time) time.Time {
+	if view.Sync.Cron == "" {
+		return last.Add(view.Sync.Interval)
+	}
+	schedule, err := cron.Parse(view.Sync.Cron, view.Sync.TimeZone)
+	if err != nil { // the definitions were checked
+		return last.Add(view.Sync.Interval)
+	}
+	return schedule.Next(last)
 }

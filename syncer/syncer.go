@@ -11,11 +11,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/internal/offline"
 	"github.com/twofold-ml/twofold/internal/online"
 	"github.com/twofold-ml/twofold/internal/pit"
+	"github.com/twofold-ml/twofold/syncer/syncstate"
 )
 
 // Options is what a Syncer is made of.
@@ -35,13 +37,19 @@ type Options struct {
 	// LossCheckInterval is the time between two looks whether the online store still has what Run carried there; one that was
 	// emptied is filled again at once, however long a view's interval. Defaults to 10 s.
 	LossCheckInterval time.Duration
+	// LeaseDuration is how long after this process has died others may sync its views. Defaults to 15 s.
+	LeaseDuration time.Duration
 }
 
 // Syncer carries views to the online store. Its methods may be called by many goroutines at once; even two
 // processes that sync the same view do no harm.
 type Syncer struct {
-	o           Options
+	o     Options
+	state *syncstate.Store
+	// holder says which process this is.
+	holder      string
 	definitions atomic.Pointer[definitions]
+	schedule    atomic.Pointer[schedule] // of Run, nil where it is not under way
 }
 
 // definitions are what a Syncer goes by until they are replaced.
@@ -68,9 +76,30 @@ func New(o Options) (*Syncer, error) {
 	if o.LossCheckInterval <= 0 {
 		o.LossCheckInterval = 10 * time.Second
 	}
-	s := &Syncer{o: o}
+	for _, view := range syncedViews(o.Registry) {
+		if err := supported(view); err != nil {
+			return nil, err
+		}
+	}
+	s := &Syncer{o: o, state: syncstate.New(o.Online), holder: holder()}
 	s.definitions.Store(&definitions{o.Registry, make(chan struct{})})
 	return s, nil
+}
+
+// supported refuses definitions of what this version cannot do, so that nobody takes it for done.
+func supported(view *feature.View) error {
+	field, mend := "", ""
+	switch sync := view.Sync; {
+	case sync.Mode == feature.Snapshot:
+		field, mend = "sync.mode: SNAPSHOT", "use INCREMENTAL"
+	case sync.AuditBeforePublish:
+		field, mend = "sync.audit: BEFORE_PUBLISH", "leave it out"
+	case sync.KeepLastGood:
+		field, mend = "sync.keep_last_good", "leave it out, and give the view a longer expired_retention"
+	default:
+		return nil
+	}
+	return fault.New(fault.Precondition, "feature view %q: this version cannot do %s yet; %s", view.Name, field, mend)
 }
 
 // Reload makes the syncer go by other definitions. Where Run is under way, a view that is new or defined in another way than before is
@@ -108,9 +137,21 @@ func syncedViews(registry *feature.Registry) []*feature.View {
 	return slices.DeleteFunc(slices.Clone(registry.Views()), func(v *feature.View) bool { return !v.IsSynced() })
 }
 
+// Request says how views are to be synced, and why.
+type Request struct {
+	// Trigger is what asks for it.
+	Trigger twofoldv1.SyncTrigger
+	// Cause says more of that, for people. May be empty.
+	Cause string
+	// Full carries every file, also those that have been carried and have not changed.
+	Full bool
+	// Wait waits while another process syncs the view; else the run ends with the outcome LEASED.
+	Wait bool
+}
+
 // RunOnce syncs the named views, or all, one after the other. A view that fails does not keep the others from being
 // synced; the error joins all failures, each naming its view. There is a report for each view, failed ones included.
-func (s *Syncer) RunOnce(ctx context.Context, names ...string) ([]Report, error) {
+func (s *Syncer) RunOnce(ctx context.Context, r Request, names ...string) ([]Report, error) {
 	views, err := s.Views(names...)
 	if err != nil {
 		return nil, err
@@ -118,7 +159,7 @@ func (s *Syncer) RunOnce(ctx context.Context, names ...string) ([]Report, error)
 	var failures []error
 	reports := make([]Report, 0, len(views))
 	for _, view := range views {
-		report := s.SyncView(ctx, view)
+		report := s.SyncView(ctx, view, r)
 		reports = append(reports, report)
 		if report.Err != nil {
 			failures = append(failures, report.Err)
@@ -131,10 +172,12 @@ func (s *Syncer) RunOnce(ctx context.Context, names ...string) ([]Report, error)
 }
 
 // SyncView syncs one view now. What went wrong is in the report.
-func (s *Syncer) SyncView(ctx context.Context, view *feature.View) Report {
-	report := Report{View: view.Name, Started: s.o.Now()}
+func (s *Syncer) SyncView(ctx context.Context, view *feature.View, r Request) Report {
+	report := Report{
+		ID: runID(), View: view.Name, Trigger: r.Trigger, Cause: r.Cause, Host: s.holder, Started: s.o.Now(), Outcome: twofoldv1.SyncOutcome_SYNC_OUTCOME_RUNNING,
+	}
 	clock := time.Now()
-	report.Err = s.carry(ctx, view, &report)
+	report.Err = s.lease(ctx, view, &report, r, func() { report.Elapsed = time.Since(clock) })
 	report.Elapsed = time.Since(clock)
 	s.log(ctx, report)
 	s.o.OnReport(report)
@@ -142,26 +185,112 @@ func (s *Syncer) SyncView(ctx context.Context, view *feature.View) Report {
 }
 
 func (s *Syncer) log(ctx context.Context, r Report) {
-	if r.Err != nil {
+	switch {
+	case r.Err != nil:
 		s.o.Logger.ErrorContext(ctx, "sync failed", "feature_view", r.View, "report", r, "error", r.Err)
-		return
+	case r.Outcome == twofoldv1.SyncOutcome_SYNC_OUTCOME_LEASED:
+		s.o.Logger.InfoContext(ctx, "not synced: another process is at it", "feature_view", r.View, "holder", r.Note)
+	default:
+		s.o.Logger.InfoContext(ctx, "synced", "feature_view", r.View, "report", r)
 	}
-	s.o.Logger.InfoContext(ctx, "synced", "feature_view", r.View, "report", r)
 }
 
-// carry finds the rows to carry and writes them, batch by batch; when all are written it marks the view as synced.
-func (s *Syncer) carry(ctx context.Context, view *feature.View, report *Report) error {
-	if err := s.o.Online.RegisterSchema(ctx, view); err != nil {
+// lease runs a view under its lease and remembers the run. elapsed sets how long it has taken.
+func (s *Syncer) lease(ctx context.Context, view *feature.View, report *Report, r Request, elapsed func()) error {
+	lease, err := s.state.Acquire(ctx, view.Name, syncstate.LeaseOptions{Holder: s.holder, Duration: s.o.LeaseDuration, Wait: r.Wait})
+	if held, ok := errors.AsType[*syncstate.HeldError](err); ok {
+		report.Outcome, report.Note = twofoldv1.SyncOutcome_SYNC_OUTCOME_LEASED, held.Holder
+		return nil
+	}
+	if err != nil {
+		report.Outcome = twofoldv1.SyncOutcome_SYNC_OUTCOME_FAILED
 		return err
 	}
-	winners, err := s.find(ctx, view, feature.AsOf(report.Started.UnixMicro()))
+	report.Started = s.o.Now() // waiting may have taken a while, and what came meanwhile is carried
+	err = s.state.PutRun(lease.Context(), report.Run(), view.Sync.KeepRuns, true)
+	if err == nil {
+		err = s.carry(lease.Context(), lease, view, report, r.Full)
+	}
+	if cause := context.Cause(lease.Context()); err != nil && ctx.Err() == nil && cause != nil {
+		err = cause
+	}
+	switch {
+	case err != nil:
+		report.Outcome = twofoldv1.SyncOutcome_SYNC_OUTCOME_FAILED
+	case report.Outcome == twofoldv1.SyncOutcome_SYNC_OUTCOME_RUNNING:
+		report.Outcome = twofoldv1.SyncOutcome_SYNC_OUTCOME_SUCCEEDED
+	}
+	report.Err = err
+	elapsed()
+	s.end(ctx, view, report, lease)
+	return err
+}
+
+// endTimeout bounds what is still done after a run, whatever ended it.
+const endTimeout = 5 * time.Second
+
+// end remembers how a run ended and gives its lease back. That the store does not take it does not change how the run ended.
+func (s *Syncer) end(ctx context.Context, view *feature.View, report *Report, lease *syncstate.Lease) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancel()
+	err := errors.Join(s.state.PutRun(ctx, report.Run(), view.Sync.KeepRuns, false), lease.Release(ctx))
+	if err != nil && report.Err == nil {
+		s.o.Logger.WarnContext(ctx, "the run is over, but the online store could not be told", "feature_view", view.Name, "error", err)
+	}
+}
+
+// carry finds the rows to carry and writes them, batch by batch; when all are written it marks the view as synced, and then remembers the files.
+func (s *Syncer) carry(ctx context.Context, lease *syncstate.Lease, view *feature.View, report *Report, full bool) error {
+	if err := supported(view); err != nil {
+		return err
+	}
+	state, err := s.state.Update(ctx, lease, func(*twofoldv1.SyncState) {}) // the fence: from now on an earlier lease changes nothing
 	if err != nil {
 		return err
 	}
+	if err := s.state.DropOrphan(ctx, lease, state); err != nil {
+		return err
+	}
+	asOf := feature.AsOf(report.Started.UnixMicro())
+	p, err := s.newPlan(ctx, view, state, asOf, full)
+	if err != nil {
+		return err
+	}
+	report.FilesRead, report.FilesUnchanged = int64(len(p.read)), int64(len(p.all)-len(p.read))
+	if len(p.read) == 0 {
+		report.Outcome = twofoldv1.SyncOutcome_SYNC_OUTCOME_NOTHING_NEW
+		report.Note = fmt.Sprintf("no file is new, changed or due since the run of %s", time.UnixMicro(state.GetSyncedAtMicros()).UTC().Format(time.RFC3339))
+		report.Newest = timeOf(state.GetNewestEventMicros())
+		_, err := s.state.Update(ctx, lease, func(state *twofoldv1.SyncState) { state.SyncedAtMicros = int64(asOf) })
+		return err
+	}
+	due, err := s.write(ctx, view, p, asOf, report)
+	if err != nil {
+		return err
+	}
+	if err := s.o.Online.MarkViewSynced(ctx, view, report.Started); err != nil {
+		return err
+	}
+	return s.remember(ctx, lease, view, p, due, report)
+}
+
+// write carries the rows of a plan's files, and returns the least event time of those that were left for later, for each file that has some.
+func (s *Syncer) write(ctx context.Context, view *feature.View, p *plan, asOf feature.AsOf, report *Report) (due map[string]feature.EventTime, err error) {
+	if err := s.o.Online.RegisterSchema(ctx, view); err != nil {
+		return nil, err
+	}
+	bad := &badRows{view: view}
+	winners, due, err := s.find(ctx, view, p, asOf, bad)
+	if err != nil {
+		return nil, err
+	}
 	report.addRead(winners.Stats())
+	if err := bad.check(report.RowsBad, report.RowsRead); err != nil {
+		return nil, err
+	}
 	err = winners.Batches(ctx, gatherRows(view), view.OnlineFeatures(), func(batch pit.WinnerBatch) error {
 		stats, err := s.o.Online.Write(ctx, online.Rows{
-			View: view, Keys: batch.Keys, EventTimes: batch.EventTimes, CreatedTimes: batch.CreatedTimes, Features: batch.Features,
+			View: view, Keys: batch.Keys, EventTimes: batch.EventTimes, CreatedTimes: batch.CreatedTimes, Features: batch.Features, Tombstones: batch.Tombstones,
 			BatchSize: view.Sync.BatchSize,
 		})
 		report.addWritten(stats, batch.EventTimes)
@@ -171,24 +300,72 @@ func (s *Syncer) carry(ctx context.Context, view *feature.View, report *Report) 
 		return nil
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return s.o.Online.MarkViewSynced(ctx, view, report.Started)
+	report.addRead(winners.Stats()) // texts that are not UTF-8 have shown only now
+	if err := bad.check(report.RowsBad, report.RowsRead); err != nil {
+		return nil, err
+	}
+	if len(bad.byFile) > 0 {
+		if report.QuarantineFiles, err = bad.putAside(ctx, s.o.Offline, p.all, report.ID); err != nil {
+			return nil, err
+		}
+	}
+	return due, nil
 }
 
-// find finds the rows to carry: those that the store would keep had it been given every row of the files.
+// remember writes down what has been carried, once all of it is stored.
+func (s *Syncer) remember(ctx context.Context, lease *syncstate.Lease, view *feature.View, p *plan, due map[string]feature.EventTime, report *Report) error {
+	name, err := s.state.PutFiles(ctx, lease, p.done(due))
+	if err != nil {
+		return err
+	}
+	before := ""
+	_, err = s.state.Update(ctx, lease, func(state *twofoldv1.SyncState) {
+		before = state.GetFiles()
+		newest := report.Newest
+		if !p.isWhole() && state.GetNewestEventMicros() > 0 && timeOf(state.GetNewestEventMicros()).After(newest) {
+			newest = timeOf(state.GetNewestEventMicros())
+		}
+		state.NewestEventMicros = 0
+		if !newest.IsZero() {
+			state.NewestEventMicros = newest.UnixMicro()
+		}
+		state.Files, state.DefinitionHash, state.SyncedAtMicros = name, view.CarryHash(), report.Started.UnixMicro()
+		state.HistoryVersions = uint32(view.HistoryVersions)
+	})
+	if err != nil {
+		return err
+	}
+	if before == name {
+		return nil
+	}
+	return s.state.DropFiles(ctx, before)
+}
+
+// timeOf is a time in microseconds since the Unix epoch, the zero time where it is 0.
+func timeOf(micros int64) time.Time {
+	if micros == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(micros).UTC()
+}
+
+// newest finds the rows of a source that the store would keep.
 //
 // Of a view that keeps N versions these are the newest N + 1 of each entity: the last tells the store that there are older ones than it
 // keeps. How old they are is no matter while any version of the entity is kept. A row that came late and has long expired may belong between two versions that
 // are still stored, and a store that was not given it would answer for that moment with the one before it, which is wrong. So
 // files are not left unread for their age, as those of other views are; only entities of which nothing is left in the store, and nothing would
 // stay there, are left out.
-func (s *Syncer) find(ctx context.Context, view *feature.View, asOf feature.AsOf) (*pit.Winners, error) {
-	source := s.o.Offline.Table(view).Scan()
+func (s *Syncer) newest(ctx context.Context, view *feature.View, source pit.Source, asOf feature.AsOf, bad *badRows) (*pit.Winners, error) {
+	o := pit.LatestOptions{AsOf: asOf, MaxEventTime: maxEventTime(view, asOf), Bad: bad.take}
 	if view.HistoryVersions == 0 {
-		return pit.Latest(ctx, view, source, pit.LatestOptions{AsOf: asOf, MaxAge: view.KeepFor()})
+		o.MaxAge = view.KeepFor()
+		return pit.Latest(ctx, view, source, o)
 	}
-	winners, err := pit.Latest(ctx, view, source, pit.LatestOptions{AsOf: asOf, Versions: view.HistoryVersions + 1})
+	o.Versions = view.HistoryVersions + 1
+	winners, err := pit.Latest(ctx, view, source, o)
 	if err != nil || view.TTL == 0 {
 		return winners, err
 	}

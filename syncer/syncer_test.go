@@ -20,6 +20,7 @@ import (
 	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/internal/offline"
 	"github.com/twofold-ml/twofold/internal/online/redisstore"
+	"github.com/twofold-ml/twofold/internal/pit"
 	"github.com/twofold-ml/twofold/internal/testenv"
 	"github.com/twofold-ml/twofold/server/servertest"
 	"github.com/twofold-ml/twofold/syncer"
@@ -110,14 +111,15 @@ func read(t *testing.T, env *servertest.Env) []string {
 
 func TestSyncCarriesTheNewestRowOfEachEntity(t *testing.T) {
 	env, c, _ := environment(t)
-	reports, err := env.Syncer.RunOnce(t.Context(), "short")
+	reports, err := env.Syncer.RunOnce(t.Context(), syncer.Request{}, "short")
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := reports[0]
 	want := syncer.Report{
+		ID: r.ID, Host: r.Host, Outcome: twofoldv1.SyncOutcome_SYNC_OUTCOME_SUCCEEDED, FilesRead: 2,
 		View: "short", Started: start, Elapsed: r.Elapsed, Newest: start.Add(-time.Hour),
-		RowsRead: 10, RowsNull: 2, RowsFuture: 1, RowsExpired: 1, RowsSuperseded: 2, Entities: 4, Versions: 4, Written: 4,
+		RowsRead: 10, RowsBad: pit.BadCounts{pit.NullKey: 1, pit.NullEventTime: 1}, RowsFuture: 1, RowsExpired: 1, RowsSuperseded: 2, Entities: 4, Versions: 4, Written: 4,
 	}
 	if diff := cmp.Diff(want, r); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
@@ -130,7 +132,7 @@ func TestSyncCarriesTheNewestRowOfEachEntity(t *testing.T) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	c.Advance(45 * time.Minute) // 3's row is no longer in the future, 7's has expired
-	if _, err := env.Syncer.RunOnce(t.Context()); err != nil {
+	if _, err := env.Syncer.RunOnce(t.Context(), syncer.Request{}); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"11", "20", "30", "NOT_FOUND", "EXPIRED", "NOT_FOUND", "EXPIRED"}, read(t, env)); diff != "" {
@@ -141,7 +143,7 @@ func TestSyncCarriesTheNewestRowOfEachEntity(t *testing.T) {
 // TestSyncedRowsKeepTheirCreatedTime: what is pushed with the same event time wins only if it was created no earlier than the synced row.
 func TestSyncedRowsKeepTheirCreatedTime(t *testing.T) {
 	env, _, _ := environment(t)
-	if _, err := env.Syncer.RunOnce(t.Context(), "short"); err != nil {
+	if _, err := env.Syncer.RunOnce(t.Context(), syncer.Request{}, "short"); err != nil {
 		t.Fatal(err)
 	}
 	// User 1's row was created at start.
@@ -169,7 +171,7 @@ func TestViewsToSync(t *testing.T) {
 		t.Errorf("%v, %v", views, err)
 	}
 	for name, word := range map[string]string{"pushed": "enabled: false", "offline_only": "enabled: false", "shrot": `"short"`} {
-		if _, err := env.Syncer.RunOnce(t.Context(), name); err == nil || !strings.Contains(err.Error(), word) {
+		if _, err := env.Syncer.RunOnce(t.Context(), syncer.Request{}, name); err == nil || !strings.Contains(err.Error(), word) {
 			t.Errorf("%s: %v does not say %s", name, err, word)
 		}
 	}
@@ -181,7 +183,7 @@ func TestOneViewFails(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "short", "1.parquet"), []byte("PAR1 this is not Parquet PAR1"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	reports, err := env.Syncer.RunOnce(t.Context())
+	reports, err := env.Syncer.RunOnce(t.Context(), syncer.Request{})
 	if fault.KindOf(err) != fault.Internal && fault.KindOf(err) != fault.Corrupt {
 		t.Errorf("kind %v", fault.KindOf(err))
 	}
@@ -265,7 +267,7 @@ func TestPushAndSyncRace(t *testing.T) {
 	for range 2 {
 		group.Go(func() {
 			for range 3 {
-				if _, err := env.Syncer.RunOnce(t.Context(), "short"); err != nil {
+				if _, err := env.Syncer.RunOnce(t.Context(), syncer.Request{}, "short"); err != nil {
 					t.Error(err)
 				}
 			}

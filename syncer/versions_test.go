@@ -183,10 +183,10 @@ func (p *pastTest) push() {
 func (p *pastTest) sync() {
 	s, err := syncer.New(syncer.Options{Registry: registry(p.T, historyDefinitions(2, "")), Online: p.store, Offline: p.offline, Now: p.clock.Now, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	require.NoError(p, err)
-	first, again := s.SyncView(p.Context(), p.view), s.SyncView(p.Context(), p.view)
+	first, again := s.SyncView(p.Context(), p.view, syncer.Request{}), s.SyncView(p.Context(), p.view, syncer.Request{})
 	for _, report := range []syncer.Report{first, again} {
 		require.NoError(p, report.Err)
-		require.Equal(p, report.RowsRead, report.RowsNull+report.RowsFuture+report.RowsExpired+report.RowsSuperseded+report.Versions, "%v", report)
+		require.Equal(p, report.RowsRead, report.RowsBad.Total()+report.RowsFuture+report.RowsExpired+report.RowsSuperseded+report.Versions, "%v", report)
 		require.Equal(p, report.Versions, report.Written+report.Older+report.Unchanged+report.Expired, "%v", report)
 		require.LessOrEqual(p, report.Versions, report.Entities*int64(p.view.HistoryVersions+1))
 	}

@@ -68,14 +68,15 @@ func (a *app) serve(ctx context.Context, c config.Config) error {
 	return s.run(ctx)
 }
 
-// serving is a server with its listeners and, where it syncs too, its syncer.
+// serving is a server with its listeners and its syncer.
 type serving struct {
 	process    *process
 	server     *server.Server
 	metrics    *prometheus.Registry
 	grpc, http net.Listener
-	// syncer is nil where the process does not sync; then status is too.
+	// syncer runs where syncs is set; else it only tells what another process has done.
 	syncer *syncer.Syncer
+	syncs  bool
 	status *syncStatus
 	// reloader is nil where the definitions stay as they are.
 	reloader *reloader
@@ -91,7 +92,7 @@ func (p *process) newServing(set *definition.Set) (*serving, error) {
 	if p.breaker != nil {
 		metrics.MustRegister(p.breaker)
 	}
-	s := &serving{process: p, metrics: metrics}
+	s := &serving{process: p, metrics: metrics, syncs: c.Syncs()}
 	options := server.Options{
 		Definitions: set, Online: p.online, Offline: p.offline, Now: p.now, Logger: p.log, Metrics: metrics,
 		Limits: serverLimits(c.Limits), DrainTimeout: c.DrainTimeout, TempDir: c.Historical.TempDir, TrainingMemoryInUse: tuneForTraining(),
@@ -103,15 +104,13 @@ func (p *process) newServing(set *definition.Set) (*serving, error) {
 	if options.TrainingMemory, err = trainingMemory(c.Memory); err != nil {
 		return nil, err
 	}
+	if err := s.newSyncer(set); err != nil {
+		return nil, err
+	}
+	options.Sync = &syncer.Service{Syncer: s.syncer}
 	s.server, err = server.New(options)
 	if err != nil {
 		return nil, err
-	}
-	if c.Syncs() {
-		s.status = newSyncStatus(metrics)
-		if s.syncer, err = p.newSyncer(set, s.status); err != nil {
-			return nil, err
-		}
 	}
 	if s.grpc, err = listen(c.GRPCAddress, "grpc-address"); err != nil {
 		return nil, err
@@ -121,6 +120,17 @@ func (p *process) newServing(set *definition.Set) (*serving, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// newSyncer makes the syncer. Its metrics are shown where it runs.
+func (s *serving) newSyncer(set *definition.Set) (err error) {
+	registry := prometheus.NewRegistry()
+	if s.syncs {
+		registry = s.metrics
+	}
+	s.status = newSyncStatus(registry)
+	s.syncer, err = s.process.newSyncer(set, s.status)
+	return err
 }
 
 // allowPaths says which files historical calls may name.
@@ -151,7 +161,7 @@ func (s *serving) run(ctx context.Context) error {
 	synced := make(chan error, 1)
 	go func() {
 		var err error
-		if s.syncer != nil {
+		if s.syncs {
 			err = s.syncer.Run(ctx)
 		}
 		synced <- err
@@ -160,7 +170,7 @@ func (s *serving) run(ctx context.Context) error {
 	if s.reloader != nil {
 		reloads.Go(func() { s.reloader.run(ctx) })
 	}
-	log.Info("serving", "grpc", s.grpc.Addr().String(), "http", s.http.Addr().String(), "syncs", s.syncer != nil)
+	log.Info("serving", "grpc", s.grpc.Addr().String(), "http", s.http.Addr().String(), "syncs", s.syncs)
 	err := s.server.Serve(ctx, s.grpc, s.http)
 	stop()
 	reloads.Wait()
@@ -176,10 +186,7 @@ func (s *serving) reload(ctx context.Context, set *definition.Set) error {
 	if err := s.server.Reload(ctx, set); err != nil {
 		return err
 	}
-	if s.syncer != nil {
-		return reloadSyncer(s.syncer, s.status, set)
-	}
-	return nil
+	return reloadSyncer(s.syncer, s.status, set)
 }
 
 // listen opens a listener.

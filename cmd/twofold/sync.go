@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
 
+	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/internal/config"
 	"github.com/twofold-ml/twofold/internal/definition"
 	"github.com/twofold-ml/twofold/internal/feature"
@@ -24,7 +25,7 @@ import (
 )
 
 func (a *app) syncCommand() *cobra.Command {
-	var once bool
+	var once, full bool
 	var views []string
 	cmd := &cobra.Command{
 		Use:   "sync",
@@ -44,6 +45,9 @@ a view, and exits with an error if one failed (3 where a store cannot be reached
 			if len(views) > 0 && !once {
 				return usagef(cmd, "--view goes with --once")
 			}
+			if full && !once {
+				return usagef(cmd, "--full goes with --once")
+			}
 			loaded, err := a.load(cmd)
 			if err != nil {
 				return err
@@ -51,16 +55,17 @@ a view, and exits with an error if one failed (3 where a store cannot be reached
 			if loaded.Source("http_address") == config.FromDefault {
 				loaded.HTTPAddress = config.SyncHTTPAddress
 			}
-			return a.sync(cmd.Context(), loaded.Config, once, views)
+			return a.sync(cmd.Context(), loaded.Config, once, full, views)
 		},
 	}
 	config.AddFlags(cmd.Flags())
 	cmd.Flags().BoolVar(&once, "once", false, "sync every view once and exit")
+	cmd.Flags().BoolVar(&full, "full", false, "with --once: carry every file again, also those that have not changed")
 	cmd.Flags().StringSliceVar(&views, "view", nil, "with --once: only these feature `views`")
 	return cmd
 }
 
-func (a *app) sync(ctx context.Context, c config.Config, once bool, views []string) error {
+func (a *app) sync(ctx context.Context, c config.Config, once, full bool, views []string) error {
 	var signals chan os.Signal
 	if !once {
 		var stop func()
@@ -90,7 +95,7 @@ func (a *app) sync(ctx context.Context, c config.Config, once bool, views []stri
 		return err
 	}
 	if once {
-		return a.syncOnce(ctx, s, views)
+		return a.syncOnce(ctx, s, full, views)
 	}
 	reloader := p.newReloader(set, signals, status.registry, func(_ context.Context, set *definition.Set) error {
 		return reloadSyncer(s, status, set)
@@ -125,8 +130,8 @@ func (p *process) newSyncer(set *definition.Set, status *syncStatus) (*syncer.Sy
 }
 
 // syncOnce runs the views once and prints a line for each.
-func (a *app) syncOnce(ctx context.Context, s *syncer.Syncer, views []string) error {
-	reports, err := s.RunOnce(ctx, views...)
+func (a *app) syncOnce(ctx context.Context, s *syncer.Syncer, full bool, views []string) error {
+	reports, err := s.RunOnce(ctx, syncer.Request{Trigger: twofoldv1.SyncTrigger_SYNC_TRIGGER_START, Full: full, Wait: true}, views...)
 	for _, report := range reports {
 		if report.Err == nil {
 			fmt.Fprintln(a.out, report)
@@ -185,7 +190,7 @@ func newSyncStatus(registry *prometheus.Registry) *syncStatus {
 		registry: registry,
 		rows: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "twofold_sync_rows_total",
-			Help: "Rows of sync runs, by feature view and what became of them (read, pruned, null, future, superseded, written, older, unchanged, expired).",
+			Help: "Rows of sync runs, by feature view and what became of them (read, pruned, bad, future, superseded, written, older, unchanged, expired).",
 		}, []string{"feature_view", "outcome"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "twofold_sync_failures_total", Help: "Sync runs that failed, by feature view.",
@@ -232,7 +237,7 @@ func (s *syncStatus) add(r syncer.Report) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for outcome, rows := range map[string]int64{
-		"read": r.RowsRead, "pruned": r.RowsPruned, "null": r.RowsNull, "future": r.RowsFuture, "superseded": r.RowsSuperseded,
+		"read": r.RowsRead, "pruned": r.RowsPruned, "bad": r.RowsBad.Total(), "future": r.RowsFuture, "superseded": r.RowsSuperseded,
 		"written": r.Written, "older": r.Older, "unchanged": r.Unchanged, "expired": r.RowsExpired + r.Expired,
 	} {
 		s.rows.WithLabelValues(r.View, outcome).Add(float64(max(0, rows)))

@@ -17,6 +17,7 @@ import (
 	"github.com/twofold-ml/twofold/internal/testenv"
 	"github.com/twofold-ml/twofold/internal/wire"
 	"github.com/twofold-ml/twofold/server/servertest"
+	"github.com/twofold-ml/twofold/syncer"
 )
 
 // TestFlights runs the whole path over the example's real data: sync, online reads, and the training set of every flight, each compared with the
@@ -86,11 +87,20 @@ func testFlights(t *testing.T, dir string, env *servertest.Env, want []flightste
 
 // testSync syncs twice: the second run must find everything stored.
 func testSync(t *testing.T, env *servertest.Env) {
-	first, err := env.Syncer.RunOnce(t.Context())
+	first, err := env.Syncer.RunOnce(t.Context(), syncer.Request{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := env.Syncer.RunOnce(t.Context())
+	nothing, err := env.Syncer.RunOnce(t.Context(), syncer.Request{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range nothing {
+		if r.Outcome != twofoldv1.SyncOutcome_SYNC_OUTCOME_NOTHING_NEW {
+			t.Errorf("the same files again: %v", r)
+		}
+	}
+	second, err := env.Syncer.RunOnce(t.Context(), syncer.Request{Full: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +111,7 @@ func testSync(t *testing.T, env *servertest.Env) {
 		if r.Written == 0 || r.Written != r.Entities || r.Older+r.Unchanged+r.Expired != 0 {
 			t.Errorf("first run: %v", r)
 		}
-		if r.RowsRead != r.RowsNull+r.RowsFuture+r.RowsExpired+r.RowsSuperseded+r.Entities {
+		if r.RowsRead != r.RowsBad.Total()+r.RowsFuture+r.RowsExpired+r.RowsSuperseded+r.Entities {
 			t.Errorf("the counts do not add up: %v", r)
 		}
 		if s := second[i]; s.Unchanged != r.Written || s.Written+s.Older+s.Expired != 0 {

@@ -8,7 +8,6 @@ package twofoldv1
 
 import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
-	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -778,8 +777,8 @@ type SyncRun struct {
 	Lag *durationpb.Duration `protobuf:"bytes,25,opt,name=lag,proto3" json:"lag,omitempty"`
 	// The generation that it made; 0 is none.
 	Generation uint64 `protobuf:"varint,26,opt,name=generation,proto3" json:"generation,omitempty"`
-	// Why it failed: what a caller would be told.
-	Error *status.Status `protobuf:"bytes,27,opt,name=error,proto3" json:"error,omitempty"`
+	// Why it failed, for people; empty where it did not.
+	Error string `protobuf:"bytes,27,opt,name=error,proto3" json:"error,omitempty"`
 	// Files of bad rows that it wrote.
 	QuarantineFiles []string `protobuf:"bytes,28,rep,name=quarantine_files,json=quarantineFiles,proto3" json:"quarantine_files,omitempty"`
 	// Where it did nothing useful, why; for people.
@@ -1000,11 +999,11 @@ func (x *SyncRun) GetGeneration() uint64 {
 	return 0
 }
 
-func (x *SyncRun) GetError() *status.Status {
+func (x *SyncRun) GetError() string {
 	if x != nil {
 		return x.Error
 	}
-	return nil
+	return ""
 }
 
 func (x *SyncRun) GetQuarantineFiles() []string {
@@ -1026,7 +1025,7 @@ var File_twofold_v1_sync_service_proto protoreflect.FileDescriptor
 const file_twofold_v1_sync_service_proto_rawDesc = "" +
 	"\n" +
 	"\x1dtwofold/v1/sync_service.proto\x12\n" +
-	"twofold.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\"\x83\x01\n" +
+	"twofold.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\x83\x01\n" +
 	"\x12TriggerSyncRequest\x12#\n" +
 	"\rfeature_views\x18\x01 \x03(\tR\ffeatureViews\x12\x12\n" +
 	"\x04full\x18\x02 \x01(\bR\x04full\x12\x12\n" +
@@ -1065,7 +1064,7 @@ const file_twofold_v1_sync_service_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\v \x01(\x04R\n" +
 	"generation\x12\x18\n" +
-	"\aproblem\x18\f \x01(\tR\aproblem\"\xc6\b\n" +
+	"\aproblem\x18\f \x01(\tR\aproblem\"\xb2\b\n" +
 	"\aSyncRun\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\ffeature_view\x18\x02 \x01(\tR\vfeatureView\x121\n" +
@@ -1098,8 +1097,8 @@ const file_twofold_v1_sync_service_proto_rawDesc = "" +
 	"\x03lag\x18\x19 \x01(\v2\x19.google.protobuf.DurationR\x03lag\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x1a \x01(\x04R\n" +
-	"generation\x12(\n" +
-	"\x05error\x18\x1b \x01(\v2\x12.google.rpc.StatusR\x05error\x12)\n" +
+	"generation\x12\x14\n" +
+	"\x05error\x18\x1b \x01(\tR\x05error\x12)\n" +
 	"\x10quarantine_files\x18\x1c \x03(\tR\x0fquarantineFiles\x12\x12\n" +
 	"\x04note\x18\x1d \x01(\tR\x04note\x1a:\n" +
 	"\fRowsBadEntry\x12\x10\n" +
@@ -1159,7 +1158,6 @@ var file_twofold_v1_sync_service_proto_goTypes = []any{
 	(*SyncRun)(nil),               // 11: twofold.v1.SyncRun
 	nil,                           // 12: twofold.v1.SyncRun.RowsBadEntry
 	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
-	(*status.Status)(nil),         // 14: google.rpc.Status
 }
 var file_twofold_v1_sync_service_proto_depIdxs = []int32{
 	11, // 0: twofold.v1.TriggerSyncResponse.runs:type_name -> twofold.v1.SyncRun
@@ -1174,20 +1172,19 @@ var file_twofold_v1_sync_service_proto_depIdxs = []int32{
 	13, // 9: twofold.v1.SyncRun.elapsed:type_name -> google.protobuf.Duration
 	12, // 10: twofold.v1.SyncRun.rows_bad:type_name -> twofold.v1.SyncRun.RowsBadEntry
 	13, // 11: twofold.v1.SyncRun.lag:type_name -> google.protobuf.Duration
-	14, // 12: twofold.v1.SyncRun.error:type_name -> google.rpc.Status
-	2,  // 13: twofold.v1.SyncService.TriggerSync:input_type -> twofold.v1.TriggerSyncRequest
-	4,  // 14: twofold.v1.SyncService.ListSyncRuns:input_type -> twofold.v1.ListSyncRunsRequest
-	6,  // 15: twofold.v1.SyncService.WatchSync:input_type -> twofold.v1.WatchSyncRequest
-	8,  // 16: twofold.v1.SyncService.GetSyncStatus:input_type -> twofold.v1.GetSyncStatusRequest
-	3,  // 17: twofold.v1.SyncService.TriggerSync:output_type -> twofold.v1.TriggerSyncResponse
-	5,  // 18: twofold.v1.SyncService.ListSyncRuns:output_type -> twofold.v1.ListSyncRunsResponse
-	7,  // 19: twofold.v1.SyncService.WatchSync:output_type -> twofold.v1.WatchSyncResponse
-	9,  // 20: twofold.v1.SyncService.GetSyncStatus:output_type -> twofold.v1.GetSyncStatusResponse
-	17, // [17:21] is the sub-list for method output_type
-	13, // [13:17] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	2,  // 12: twofold.v1.SyncService.TriggerSync:input_type -> twofold.v1.TriggerSyncRequest
+	4,  // 13: twofold.v1.SyncService.ListSyncRuns:input_type -> twofold.v1.ListSyncRunsRequest
+	6,  // 14: twofold.v1.SyncService.WatchSync:input_type -> twofold.v1.WatchSyncRequest
+	8,  // 15: twofold.v1.SyncService.GetSyncStatus:input_type -> twofold.v1.GetSyncStatusRequest
+	3,  // 16: twofold.v1.SyncService.TriggerSync:output_type -> twofold.v1.TriggerSyncResponse
+	5,  // 17: twofold.v1.SyncService.ListSyncRuns:output_type -> twofold.v1.ListSyncRunsResponse
+	7,  // 18: twofold.v1.SyncService.WatchSync:output_type -> twofold.v1.WatchSyncResponse
+	9,  // 19: twofold.v1.SyncService.GetSyncStatus:output_type -> twofold.v1.GetSyncStatusResponse
+	16, // [16:20] is the sub-list for method output_type
+	12, // [12:16] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_twofold_v1_sync_service_proto_init() }

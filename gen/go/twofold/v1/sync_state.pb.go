@@ -317,8 +317,10 @@ type Lease struct {
 	Heartbeat uint64 `protobuf:"varint,3,opt,name=heartbeat,proto3" json:"heartbeat,omitempty"`
 	// After how long without a heartbeat it may be taken over: milliseconds.
 	DurationMillis uint64 `protobuf:"varint,4,opt,name=duration_millis,json=durationMillis,proto3" json:"duration_millis,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Letters that no other lease has, so that two who take it at once never store the same bytes.
+	Token         string `protobuf:"bytes,5,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Lease) Reset() {
@@ -377,6 +379,13 @@ func (x *Lease) GetDurationMillis() uint64 {
 		return x.DurationMillis
 	}
 	return 0
+}
+
+func (x *Lease) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
 }
 
 // StoredSyncRuns is the last runs of a view, the latest first, under the name "runs/<view>".
@@ -455,12 +464,13 @@ const file_twofold_v1_sync_state_proto_rawDesc = "" +
 	"\fCarriedFiles\x12\x18\n" +
 	"\adigests\x18\x01 \x01(\fR\adigests\x12\x1d\n" +
 	"\n" +
-	"due_micros\x18\x02 \x03(\x10R\tdueMicros\"~\n" +
+	"due_micros\x18\x02 \x03(\x10R\tdueMicros\"\x94\x01\n" +
 	"\x05Lease\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x16\n" +
 	"\x06holder\x18\x02 \x01(\tR\x06holder\x12\x1c\n" +
 	"\theartbeat\x18\x03 \x01(\x04R\theartbeat\x12'\n" +
-	"\x0fduration_millis\x18\x04 \x01(\x04R\x0edurationMillis\"9\n" +
+	"\x0fduration_millis\x18\x04 \x01(\x04R\x0edurationMillis\x12\x14\n" +
+	"\x05token\x18\x05 \x01(\tR\x05token\"9\n" +
 	"\x0eStoredSyncRuns\x12'\n" +
 	"\x04runs\x18\x01 \x03(\v2\x13.twofold.v1.SyncRunR\x04runsB\xa4\x01\n" +
 	"\x0ecom.twofold.v1B\x0eSyncStateProtoP\x01Z9github.com/twofold-ml/twofold/gen/go/twofold/v1;twofoldv1\xa2\x02\x03TXX\xaa\x02\n" +

@@ -1,0 +1,130 @@
+package syncer
+
+import (
+	"context"
+	"slices"
+
+	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
+	"github.com/twofold-ml/twofold/internal/fault"
+	"github.com/twofold-ml/twofold/internal/feature"
+	"github.com/twofold-ml/twofold/internal/offline"
+	"github.com/twofold-ml/twofold/internal/online"
+	"github.com/twofold-ml/twofold/internal/pit"
+	"github.com/twofold-ml/twofold/syncer/syncstate"
+)
+
+// plan is what one run has to read.
+type plan struct {
+	// all are the files of the source, in the canonical order; read those whose rows are to be carried.
+	all, read []offline.File
+	// carried are the files that have been carried by earlier runs.
+	carried *syncstate.Files
+	// why says, for people, why every file is read; empty where only new, changed and due ones are.
+	why string
+}
+
+// isWhole reports whether every file is read, whatever has been carried before.
+func (p *plan) isWhole() bool { return p.why != "" }
+
+// newPlan finds out which files have rows to carry: those that are not in the list of what was carried, by name, size and version, and those of which a row was
+// not due then and is now. All of them are, where it is not certain that the store has what the list says: when it has lost the view, when the definition
+// is another, when the list cannot be read, and for a view with versions that expire.
+func (s *Syncer) newPlan(ctx context.Context, view *feature.View, state *twofoldv1.SyncState, asOf feature.AsOf, full bool) (*plan, error) {
+	p := &plan{carried: syncstate.NewFiles()}
+	var err error
+	if p.all, err = s.o.Offline.Table(view).Files(ctx); err != nil {
+		return nil, err
+	}
+	stored, _, err := s.o.Online.SyncStates(ctx, []*feature.View{view})
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case full:
+		p.why = "it was asked for"
+	case view.HistoryVersions > 0 && view.TTL > 0:
+		// Versions that have expired are left out as long as nothing newer of their entity is stored, and count again once there is.
+		p.why = "it keeps versions that expire"
+	case state.GetFiles() == "":
+		p.why = "no run has carried them all yet"
+	case stored[0] != online.Synced:
+		p.why = "the online store does not hold them, or no longer"
+	case state.GetDefinitionHash() != view.CarryHash():
+		p.why = "the definition of the view is another than the last time"
+	default:
+		if p.carried, err = s.state.Files(ctx, state); fault.KindOf(err) == fault.Corrupt {
+			s.o.Logger.WarnContext(ctx, "the list of carried files is damaged; every file is read again", "feature_view", view.Name, "error", err)
+			p.why, p.carried, err = "the list of carried files was damaged", syncstate.NewFiles(), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	for _, file := range p.all {
+		if due, ok := p.carried.Due(file); p.isWhole() || !ok || int64(due) <= int64(asOf) {
+			p.read = append(p.read, file)
+		}
+	}
+	return p, nil
+}
+
+// done is the list of carried files after a run, due being the least event time of the rows of each file that were left for later.
+func (p *plan) done(due map[string]feature.EventTime) *syncstate.Files {
+	files := syncstate.NewFiles()
+	for _, file := range p.all {
+		if next, ok := p.carried.Due(file); ok {
+			files.Add(file, next)
+		}
+	}
+	for _, file := range p.read {
+		next, ok := due[file.URL]
+		if !ok {
+			next = syncstate.NotDue
+		}
+		files.Add(file, next)
+	}
+	return files
+}
+
+// find finds the rows of a plan's files that are to be carried: those that the store would keep had it been given every row of the source. due is the
+// least event time of the rows that were left for later, for each file that has some.
+//
+// Of two rows of an entity with equal times the one of the later file wins, by name. So where a file that was carried before comes after one
+// that is read now, its rows of the same times are looked at again: else the row of the earlier file would be written last, and stay.
+func (s *Syncer) find(ctx context.Context, view *feature.View, p *plan, asOf feature.AsOf, bad *badRows) (winners *pit.Winners, due map[string]feature.EventTime, err error) {
+	scan := s.o.Offline.Table(view).Scan()
+	if err := scan.Only(p.read); err != nil {
+		return nil, nil, err
+	}
+	if winners, err = s.newest(ctx, view, scan, asOf, bad); err != nil {
+		return nil, nil, err
+	}
+	due = winners.Due()
+	both, within := withLater(p.all, p.read), winners.EventTimes()
+	if len(both) == len(p.read) || within.Min > within.Max {
+		return winners, due, nil
+	}
+	scan = s.o.Offline.Table(view).Scan()
+	if err := scan.Only(both); err != nil {
+		return nil, nil, err
+	}
+	winners, err = s.newest(ctx, view, clipped{scan, within}, asOf, bad)
+	return winners, due, err
+}
+
+// withLater returns the files to read and all that come after the first of them, in the canonical order.
+func withLater(all, read []offline.File) []offline.File {
+	return all[slices.Index(all, read[0]):]
+}
+
+// clipped is a source without rows from outside a range of event times, as far as its statistics tell.
+type clipped struct {
+	pit.Source
+	within feature.TimeRange
+}
+
+// Fragments implements pit.Source.
+func (c clipped) Fragments(ctx context.Context, within feature.TimeRange) ([]pit.Fragment, int64, error) {
+	within.Min, within.Max = max(within.Min, c.within.Min), min(within.Max, c.within.Max)
+	return c.Source.Fragments(ctx, within)
+}

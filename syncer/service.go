@@ -1,0 +1,98 @@
+package syncer
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
+	"github.com/twofold-ml/twofold/internal/fault"
+)
+
+// Service serves SyncService for a Syncer. Its errors have the kinds of the fault package; who serves it turns them into codes.
+type Service struct {
+	twofoldv1.UnimplementedSyncServiceServer
+	// Syncer is asked. Required.
+	Syncer *Syncer
+	// WatchInterval is the time between two looks at the runs for WatchSync. Defaults to 500 ms.
+	WatchInterval time.Duration
+}
+
+// TriggerSync implements twofoldv1.SyncServiceServer.
+func (s *Service) TriggerSync(ctx context.Context, r *twofoldv1.TriggerSyncRequest) (*twofoldv1.TriggerSyncResponse, error) {
+	reports, err := s.Syncer.Trigger(ctx, Request{Trigger: twofoldv1.SyncTrigger_SYNC_TRIGGER_REQUEST, Cause: r.GetReason(), Full: r.GetFull()}, r.GetWait(), r.GetFeatureViews()...)
+	if err != nil {
+		return nil, err
+	}
+	response := &twofoldv1.TriggerSyncResponse{}
+	for _, report := range reports {
+		response.Runs = append(response.Runs, report.Run())
+	}
+	return response, nil
+}
+
+// ListSyncRuns implements twofoldv1.SyncServiceServer.
+func (s *Service) ListSyncRuns(ctx context.Context, r *twofoldv1.ListSyncRunsRequest) (*twofoldv1.ListSyncRunsResponse, error) {
+	runs, err := s.Syncer.Runs(ctx, int(r.GetLimit()), r.GetFeatureViews()...)
+	if err != nil {
+		return nil, err
+	}
+	return &twofoldv1.ListSyncRunsResponse{Runs: runs}, nil
+}
+
+// GetSyncStatus implements twofoldv1.SyncServiceServer.
+func (s *Service) GetSyncStatus(ctx context.Context, r *twofoldv1.GetSyncStatusRequest) (*twofoldv1.GetSyncStatusResponse, error) {
+	statuses, err := s.Syncer.Status(ctx, r.GetFeatureViews()...)
+	if err != nil {
+		return nil, err
+	}
+	return &twofoldv1.GetSyncStatusResponse{Views: statuses, NowMicros: s.Syncer.o.Now().UnixMicro()}, nil
+}
+
+// WatchSync implements twofoldv1.SyncServiceServer. It looks at what the store remembers, and so sees the runs of every process.
+func (s *Service) WatchSync(r *twofoldv1.WatchSyncRequest, stream grpc.ServerStreamingServer[twofoldv1.WatchSyncResponse]) error {
+	interval := s.WatchInterval
+	if interval <= 0 {
+		interval = 500 * time.Millisecond
+	}
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	limit := 1 // at first the last run of each view, then all that come
+	sent := map[string]*twofoldv1.SyncRun{}
+	for {
+		runs, err := s.Syncer.Runs(stream.Context(), limit, r.GetFeatureViews()...)
+		if err != nil {
+			return err
+		}
+		for i := len(runs) - 1; i >= 0; i-- {
+			run := runs[i]
+			key := run.GetFeatureView() + "/" + run.GetId()
+			known := sent[key]
+			if proto.Equal(known, run) || (limit == 0 && known == nil && !isAfter(run, sent)) {
+				continue
+			}
+			sent[key] = run
+			if err := stream.Send(&twofoldv1.WatchSyncResponse{Run: run}); err != nil {
+				return err
+			}
+		}
+		limit = 0
+		select {
+		case <-stream.Context().Done():
+			return fault.New(fault.Unavailable, "watch: %w", stream.Context().Err())
+		case <-ticker.C:
+		}
+	}
+}
+
+// isAfter reports whether a run began after every one of its view that was sent.
+func isAfter(run *twofoldv1.SyncRun, sent map[string]*twofoldv1.SyncRun) bool {
+	for _, other := range sent {
+		if other.GetFeatureView() == run.GetFeatureView() && other.GetStartedAtMicros() > run.GetStartedAtMicros() {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,119 @@
+package syncer
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
+	"github.com/twofold-ml/twofold/internal/feature"
+	"github.com/twofold-ml/twofold/internal/online"
+)
+
+// Status tells how the named views, or all, stand, from what the online store remembers: whichever process has synced them.
+func (s *Syncer) Status(ctx context.Context, names ...string) ([]*twofoldv1.SyncStatus, error) {
+	views, err := s.Views(names...)
+	if err != nil {
+		return nil, err
+	}
+	all := namesOf(views)
+	states, err := s.state.States(ctx, all)
+	if err != nil {
+		return nil, err
+	}
+	runs, err := s.state.Runs(ctx, all)
+	if err != nil {
+		return nil, err
+	}
+	stored, _, err := s.o.Online.SyncStates(ctx, views)
+	if err != nil {
+		return nil, err
+	}
+	statuses := make([]*twofoldv1.SyncStatus, len(views))
+	for i, view := range views {
+		statuses[i] = statusOf(view, states[i], runs[i], stored[i] == online.Synced, s.o.Now())
+	}
+	return statuses, nil
+}
+
+func namesOf(views []*feature.View) []string {
+	names := make([]string, len(views))
+	for i, view := range views {
+		names[i] = view.Name
+	}
+	return names
+}
+
+func statusOf(view *feature.View, state *twofoldv1.SyncState, runs []*twofoldv1.SyncRun, synced bool, now time.Time) *twofoldv1.SyncStatus {
+	status := &twofoldv1.SyncStatus{
+		FeatureView: view.Name, Mode: view.Sync.Mode.String(), Synced: synced, LastGoodMicros: state.GetSyncedAtMicros(), NewestEventMicros: state.GetNewestEventMicros(),
+	}
+	if newest := timeOf(status.NewestEventMicros); !newest.IsZero() {
+		status.Lag = durationpb.New(now.Sub(newest))
+		if view.TTL > 0 {
+			status.UntilGap = durationpb.New(max(0, newest.Add(view.TTL.Duration()).Sub(now)))
+		}
+	}
+	next := timeOf(status.LastGoodMicros)
+	if len(runs) > 0 {
+		status.LastRun = runs[0]
+		next = time.UnixMicro(runs[0].GetStartedAtMicros())
+	}
+	if !next.IsZero() {
+		status.NextRunMicros = nextRun(view, next, now).UnixMicro()
+	}
+	status.Problem = problemOf(view, status, now)
+	return status
+}
+
+// problemOf says what an operator should see to; empty where all is well.
+func problemOf(view *feature.View, s *twofoldv1.SyncStatus, now time.Time) string {
+	last := s.GetLastRun()
+	overdue := now.Sub(time.UnixMicro(s.GetNextRunMicros()))
+	switch {
+	case last == nil && !s.GetSynced():
+		return "it was never synced, or the online store has lost its data; run twofold sync"
+	case last.GetOutcome() == twofoldv1.SyncOutcome_SYNC_OUTCOME_FAILED && last.GetError() != "":
+		return "the last run failed: " + last.GetError()
+	case last.GetOutcome() == twofoldv1.SyncOutcome_SYNC_OUTCOME_FAILED:
+		return "the last run failed: " + last.GetNote()
+	case !s.GetSynced():
+		return "the online store has lost its rows, or has them by another definition; they are carried again by the next run"
+	case s.GetUntilGap() != nil && s.GetUntilGap().AsDuration() == 0:
+		return fmt.Sprintf("all its rows have expired: the newest is %v old, and its ttl is %v", s.GetLag().AsDuration().Round(time.Second), view.TTL.Duration())
+	case overdue > view.Sync.Interval:
+		return fmt.Sprintf("no run has come since %s, and one was due %v ago", time.UnixMicro(last.GetStartedAtMicros()).UTC().Format(time.RFC3339), overdue.Round(time.Second))
+	default:
+		return ""
+	}
+}
+
+// Runs returns the remembered runs of the named views, or all, of each at most limit, or all where it is 0; the latest first.
+func (s *Syncer) Runs(ctx context.Context, limit int, names ...string) ([]*twofoldv1.SyncRun, error) {
+	views, err := s.Views(names...)
+	if err != nil {
+		return nil, err
+	}
+	byView, err := s.state.Runs(ctx, namesOf(views))
+	if err != nil {
+		return nil, err
+	}
+	var runs []*twofoldv1.SyncRun
+	for _, of := range byView {
+		if limit > 0 {
+			of = of[:min(limit, len(of))]
+		}
+		runs = append(runs, of...)
+	}
+	sortRuns(runs)
+	return runs, nil
+}
+
+// sortRuns puts the latest first.
+func sortRuns(runs []*twofoldv1.SyncRun) {
+	slices.SortStableFunc(runs, func(a, b *twofoldv1.SyncRun) int { return cmp.Compare(b.GetStartedAtMicros(), a.GetStartedAtMicros()) })
+}
