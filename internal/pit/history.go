@@ -33,7 +33,7 @@ func openHistory(ctx context.Context, view *feature.View, source Source, within 
 	h.starts = make([]int64, 1, len(h.fragments)+1)
 	for i, f := range h.fragments {
 		start, rows := h.starts[i], f.NumRows()
-		if rows < 0 || rows > math.MaxInt64/2-start {
+		if rows < 0 || rows > int64(tombstoneMark)-start {
 			return nil, fault.New(fault.Corrupt, "fragment %d says that it has %d rows", i, rows)
 		}
 		h.starts = append(h.starts, start+rows)
@@ -225,31 +225,33 @@ type candidate struct {
 // noCandidate orders before every row.
 var noCandidate = candidate{math.MinInt64, math.MinInt64, noPosition}
 
-// markedPosition is the position of a row in the history, with a mark for tombstones: twice the position, plus 1 where the row is one. So it orders as
-// positions do, and a candidate takes no more memory.
+// markedPosition is the position of a row in the history, with a mark for tombstones, so that a candidate takes no more memory for it. It orders as positions do, but
+// tombstones come after all other rows.
 type markedPosition int64
 
-const noPosition markedPosition = -1
+const (
+	noPosition    markedPosition = -1
+	tombstoneMark markedPosition = 1 << 62
+)
 
 // mark returns the position of row i of a batch with its mark.
 func mark(position int64, deleted *feature.Column, i int32) markedPosition {
-	marked := markedPosition(2 * position)
 	if isDeleted(deleted, i) {
-		marked++
+		return markedPosition(position) | tombstoneMark
 	}
-	return marked
+	return markedPosition(position)
 }
 
 func isDeleted(deleted *feature.Column, i int32) bool {
 	return deleted != nil && deleted.Status[i] == feature.Present && deleted.Bools[i]
 }
 
-// row is the position itself, −1 for no row.
-func (p markedPosition) row() int64 { return int64(p >> 1) }
+// row is the position itself.
+func (p markedPosition) row() int64 { return int64(p &^ tombstoneMark) }
 
-func (p markedPosition) isTombstone() bool { return p != noPosition && p&1 == 1 }
+func (p markedPosition) isTombstone() bool { return p != noPosition && p&tombstoneMark != 0 }
 
-// before is the order that decides every join: by event time, then created time, then position. It is total, since no two
+// before is the order that decides every join: by event time, then created time; then tombstones are newer, as they are to the online store; then by position. It is total, since no two
 // rows share a position, so the greatest row does not depend on the order in which rows are met.
 func (c *candidate) before(o *candidate) bool {
 	if c.event != o.event {

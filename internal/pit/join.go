@@ -71,7 +71,7 @@ type joinedView struct {
 //
 //   - its event time is at most the entity row's time, and at least that time minus the ttl; both inclusive;
 //   - with CreatedTimeCutoff its created time is at most the entity row's time as well;
-//   - of several, the one with the greatest event time; then the greatest created time; then the last in the canonical order of the source;
+//   - of several, the one with the greatest event time; then the greatest created time; then a tombstone; then the last in the canonical order of the source;
 //   - where that one deletes the entity (a tombstone), none: nothing is known of the entity until its next row.
 //
 // So the result depends only on the rows, not on workers or batches. Memory grows with the entity rows and the winners' values, never with the

@@ -51,7 +51,7 @@ type LatestStats struct {
 	Winners int64
 }
 
-// Latest finds the newest row of each entity as of a moment, by the same order as Join: event time, then created time, then the
+// Latest finds the newest row of each entity as of a moment, by the same order as Join: event time, then created time, then tombstones, then the
 // canonical order of the source. With LatestOptions.Versions it finds the rows that were the newest at the latest moments: of rows of one event time
 // the one that comes last in that order, of no others. A row that deletes its entity (a tombstone) is a row like any other, and may be the
 // newest: see WinnerBatch.Tombstones. It reads keys and times only and holds them for the winners, at most Versions rows an

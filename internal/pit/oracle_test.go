@@ -60,12 +60,15 @@ func usable(t *table, row int, at int64, ttl feature.TTL, cutoff bool) bool {
 	return ttl == 0 || uint64(at)-uint64(t.events.Int64s[row]) <= uint64(ttl)
 }
 
-// newer reports whether row a of a table has a later event time than row b, or the same and a later created time.
+// newer reports whether row a of a table has a later event time than row b, or the same and a later created time, or the same and is a tombstone where b is none.
 func newer(t *table, a, b int) bool {
 	if t.events.Int64s[a] != t.events.Int64s[b] {
 		return t.events.Int64s[a] > t.events.Int64s[b]
 	}
-	return t.created != nil && createdOf(t, a) > createdOf(t, b)
+	if t.created != nil && createdOf(t, a) != createdOf(t, b) {
+		return createdOf(t, a) > createdOf(t, b)
+	}
+	return t.isDeleted(a) && !t.isDeleted(b)
 }
 
 func createdOf(t *table, row int) int64 {
