@@ -150,8 +150,8 @@ func testStoreRemoveAll(t *testing.T, s *online.Store) {
 	h := view("h", user, 0, live("x", feature.Int64))
 	h.HistoryVersions = 5
 	for range 2 {
-		for span := range time.Duration(4) {
-			span *= time.Second
+		for i := range 4 {
+			span := time.Duration(i) * time.Second
 			put(t, s, online.Rows{View: h, Keys: []*feature.Column{int64s(1, 2)}, EventTimes: ago(span, span), Features: []*feature.Column{int64s(1, 2)}})
 		}
 		removed, err = s.RemoveAll(t.Context(), h, 0, nil)
