@@ -92,8 +92,8 @@ func (p *plan) done(due map[string]feature.EventTime) *syncstate.Files {
 // Of two rows of an entity with equal times the one of the later file wins, by name. So where a file that was carried before comes after one
 // that is read now, its rows of the same times are looked at again: else the row of the earlier file would be written last, and stay.
 func (s *Syncer) find(ctx context.Context, view *feature.View, p *plan, asOf feature.AsOf, bad *badRows) (winners *pit.Winners, due map[string]feature.EventTime, err error) {
-	scan := s.o.Offline.Table(view).Scan()
-	if err := scan.Only(p.read); err != nil {
+	scan, err := s.scan(view, p.read)
+	if err != nil {
 		return nil, nil, err
 	}
 	if winners, err = s.newest(ctx, view, scan, asOf, bad); err != nil {
@@ -104,12 +104,18 @@ func (s *Syncer) find(ctx context.Context, view *feature.View, p *plan, asOf fea
 	if len(both) == len(p.read) || within.Min > within.Max {
 		return winners, due, nil
 	}
-	scan = s.o.Offline.Table(view).Scan()
-	if err := scan.Only(both); err != nil {
+	if scan, err = s.scan(view, both); err != nil {
 		return nil, nil, err
 	}
 	winners, err = s.newest(ctx, view, clipped{scan, within}, asOf, bad)
 	return winners, due, err
+}
+
+// scan reads some files of a view, rows that cannot be carried included: they are counted.
+func (s *Syncer) scan(view *feature.View, files []offline.File) (*offline.Scan, error) {
+	scan := s.o.Offline.Table(view).Scan()
+	scan.KeepBadRows()
+	return scan, scan.Only(files)
 }
 
 // withLater returns the files to read and all that come after the first of them, in the canonical order.
