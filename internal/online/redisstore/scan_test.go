@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -273,4 +274,14 @@ func TestScanConnectionsAreGivenBack(t *testing.T) {
 	found, err := scanKeys(t, s, users, nil)
 	require.NoError(t, err)
 	requireCount(t, 3000, found)
+}
+
+func FuzzAboutItself(f *testing.F) {
+	f.Add("e7d1 127.0.0.1:30001@31001,hostname1 myself,master - 0 0 1 connected 0-5460 7000 [93-<-292f]\n")
+	f.Add("a b slave c d e f g\n\n a b myself c d e f g")
+	f.Fuzz(func(t *testing.T, nodes string) {
+		if about, err := aboutItself(nodes); err == nil && !strings.Contains(about, "myself") {
+			t.Errorf("%q of %q", about, nodes)
+		}
+	})
 }
