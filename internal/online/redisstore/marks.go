@@ -71,12 +71,12 @@ func (s *Store) markKeysOf(ranges []redis.ClusterSlot, name string) ([]string, e
 		if len(r.Nodes) == 0 || r.Start < 0 || r.End >= slots {
 			return nil, fault.New(fault.Internal, "the Cluster tells of the slots %d to %d of %d nodes", r.Start, r.End, len(r.Nodes))
 		}
-		master := r.Nodes[0] // the others are its replicas
-		if numbers[master.ID+master.Addr] == 0 {
-			numbers[master.ID+master.Addr] = len(numbers) + 1
+		master := r.Nodes[0].ID + r.Nodes[0].Addr // the others are its replicas
+		if numbers[master] == 0 {
+			numbers[master] = len(numbers) + 1
 		}
 		for slot := r.Start; slot <= r.End; slot++ {
-			masters[slot] = numbers[master.ID+master.Addr]
+			masters[slot] = numbers[master]
 		}
 	}
 	if len(numbers) == 0 {
