@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -59,26 +60,19 @@ func (s *Service) WatchSync(r *twofoldv1.WatchSyncRequest, stream grpc.ServerStr
 	}
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
-	limit := 1 // at first the last run of each view, then all that come
-	sent := map[string]*twofoldv1.SyncRun{}
+	var known map[string]*twofoldv1.SyncRun // by view and id; nil at first
 	for {
-		runs, err := s.Syncer.Runs(stream.Context(), limit, r.GetFeatureViews()...)
+		runs, err := s.Syncer.Runs(stream.Context(), 0, r.GetFeatureViews()...)
 		if err != nil {
 			return err
 		}
-		for i := len(runs) - 1; i >= 0; i-- {
-			run := runs[i]
-			key := run.GetFeatureView() + "/" + run.GetId()
-			known := sent[key]
-			if proto.Equal(known, run) || (limit == 0 && known == nil && !isAfter(run, sent)) {
-				continue
-			}
-			sent[key] = run
+		changed, now := changedRuns(runs, known)
+		known = now
+		for _, run := range changed {
 			if err := stream.Send(&twofoldv1.WatchSyncResponse{Run: run}); err != nil {
 				return err
 			}
 		}
-		limit = 0
 		select {
 		case <-stream.Context().Done():
 			return fault.New(fault.Unavailable, "watch: %w", stream.Context().Err())
@@ -87,12 +81,19 @@ func (s *Service) WatchSync(r *twofoldv1.WatchSyncRequest, stream grpc.ServerStr
 	}
 }
 
-// isAfter reports whether a run began after every one of its view that was sent.
-func isAfter(run *twofoldv1.SyncRun, sent map[string]*twofoldv1.SyncRun) bool {
-	for _, other := range sent {
-		if other.GetFeatureView() == run.GetFeatureView() && other.GetStartedAtMicros() > run.GetStartedAtMicros() {
-			return false
+// changedRuns returns the runs, which come the latest first, that are not as they were known, the earliest first, and what is known now. Where nothing was known it
+// is the last run of each view.
+func changedRuns(runs []*twofoldv1.SyncRun, known map[string]*twofoldv1.SyncRun) (changed []*twofoldv1.SyncRun, now map[string]*twofoldv1.SyncRun) {
+	now = make(map[string]*twofoldv1.SyncRun, len(runs))
+	seen := map[string]bool{}
+	for _, run := range runs {
+		key := run.GetFeatureView() + "/" + run.GetId()
+		now[key] = run
+		if (known != nil && !proto.Equal(known[key], run)) || (known == nil && !seen[run.GetFeatureView()]) {
+			changed = append(changed, run)
 		}
+		seen[run.GetFeatureView()] = true
 	}
-	return true
+	slices.Reverse(changed)
+	return changed, now
 }

@@ -55,8 +55,8 @@ func TestLintDrawsGaps(t *testing.T) {
 
 // TestExplainSaysWhen: explain shows mode, cron and zone where it shows how often a view is synced.
 func TestExplainSaysWhen(t *testing.T) {
-	text := gaps("26h", `{cron: "5 3 * * *", time_zone: Europe/Berlin, mode: SNAPSHOT}`)
+	text := gaps("26h", `{cron: "5 3 * * *", time_zone: Europe/Berlin}`)
 	d := start(t, append(without(replay(t), "TWOFOLD_DEFINITIONS="), "TWOFOLD_DEFINITIONS="+writeFile(t, "f.yaml", text)), "serve")
 	require.Contains(t, twofold(t, nil, "explain", "--server", d.grpc, "weather").ok(t),
-		`synced at "5 3 * * *" Europe/Berlin, at most 25h0m0s apart (SNAPSHOT)`)
+		`synced at "5 3 * * *" Europe/Berlin, at most 25h0m0s apart`)
 }

@@ -192,7 +192,8 @@ func TestRedis(t *testing.T) {
 	require.Contains(t, twofold(t, env, "apply").ok(t), "nothing to do")
 
 	require.Regexp(t, `^weather: read \d+ rows`, twofold(t, unpublished, "sync", "--once", "--view", "weather").ok(t))
-	require.Regexp(t, `0 written, 0 older, 3 unchanged`, twofold(t, unpublished, "sync", "--once", "--view", "weather").ok(t))
+	require.Regexp(t, `^weather: nothing new in 12 files`, twofold(t, unpublished, "sync", "--once", "--view", "weather").ok(t))
+	require.Regexp(t, `0 written, 0 older, 3 unchanged`, twofold(t, unpublished, "sync", "--once", "--full", "--view", "weather").ok(t))
 
 	syncer := start(t, unpublished, "sync")
 	syncer.synced(t)

@@ -67,12 +67,15 @@ func Start(t testing.TB, c Config) *Env {
 		t.Fatal(err)
 	}
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
-	options := server.Options{Definitions: env.Definitions, Online: env.Online, Offline: env.Offline, Now: c.Now, Logger: logger, DrainTimeout: 5 * time.Second}
-	if c.Change != nil {
-		c.Change(&options)
-	}
 	if env.Syncer, err = syncer.New(syncer.Options{Registry: env.Definitions.Registry, Online: env.Online, Offline: env.Offline, Now: c.Now, Logger: logger}); err != nil {
 		t.Fatal(err)
+	}
+	options := server.Options{
+		Definitions: env.Definitions, Online: env.Online, Offline: env.Offline, Now: c.Now, Logger: logger, DrainTimeout: 5 * time.Second,
+		Sync: &syncer.Service{Syncer: env.Syncer, WatchInterval: 10 * time.Millisecond},
+	}
+	if c.Change != nil {
+		c.Change(&options)
 	}
 	env.run(t, options)
 	return env
