@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 
 	"google.golang.org/grpc"
 
@@ -32,7 +33,7 @@ func (s syncService) untilStopping(ctx context.Context) (context.Context, func()
 
 // stoppedBy returns errStopping where that is what ended the context, else err.
 func stoppedBy(ctx context.Context, err error) error {
-	if err != nil && context.Cause(ctx) == errStopping {
+	if err != nil && errors.Is(context.Cause(ctx), errStopping) {
 		return errStopping
 	}
 	return err

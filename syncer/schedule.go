@@ -250,15 +250,15 @@ func (s *Syncer) lost(ctx context.Context, view *feature.View) bool {
 // wait is the time from the end of a run to the start of the next.
 func (s *Syncer) wait(view *feature.View, elapsed time.Duration, failures int) time.Duration {
 	now := s.o.Now()
-	pause := nextRun(view, now.Add(-elapsed), now).Sub(now)
+	pause := nextRun(view, now.Add(-elapsed)).Sub(now)
 	if failures > 0 {
 		pause = min(pause, firstRetry<<min(failures-1, 20))
 	}
 	return max(0, pause)
 }
 
-// nextRun is when a view is to be run that was last run at a time, as seen from now.
-func nextRun(view *feature.View, last, now time.Time) time.Time {
+// nextRun is when a view is to be run of which the last run began at a time.
+func nextRun(view *feature.View, last time.Time) time.Time {
 	if view.Sync.Cron == "" {
 		return last.Add(view.Sync.Interval)
 	}

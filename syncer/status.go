@@ -64,7 +64,7 @@ func statusOf(view *feature.View, state *twofoldv1.SyncState, runs []*twofoldv1.
 		next = time.UnixMicro(runs[0].GetStartedAtMicros())
 	}
 	if !next.IsZero() {
-		status.NextRunMicros = nextRun(view, next, now).UnixMicro()
+		status.NextRunMicros = nextRun(view, next).UnixMicro()
 	}
 	status.Problem = problemOf(view, status, now)
 	return status

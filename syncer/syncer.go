@@ -88,7 +88,7 @@ func New(o Options) (*Syncer, error) {
 
 // supported refuses definitions of what this version cannot do, so that nobody takes it for done.
 func supported(view *feature.View) error {
-	field, mend := "", ""
+	var field, mend string
 	switch sync := view.Sync; {
 	case sync.Mode == feature.Snapshot:
 		field, mend = "sync.mode: SNAPSHOT", "use INCREMENTAL"
