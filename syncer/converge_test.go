@@ -258,15 +258,15 @@ func TestConvergesWhereverItDiesOnRedis(t *testing.T) {
 	})
 }
 
-// eachSeed runs a test with so many seeds of its own, which it prints; TWOFOLD_SEED names one to be repeated.
+// eachSeed runs a test with so many seeds, which it prints, those among them that have found something once; TWOFOLD_SEED names one to be repeated.
 func eachSeed(t *testing.T, n int, test func(t *testing.T, r *rand.Rand)) {
-	seeds := make([]uint64, 0, n)
+	seeds := []uint64{280759612648469, 223593581504310}
 	if text := os.Getenv("TWOFOLD_SEED"); text != "" {
 		seed, err := strconv.ParseUint(text, 10, 64)
 		require.NoError(t, err)
-		seeds = append(seeds, seed)
+		seeds = []uint64{seed}
 	}
-	for len(seeds) == 0 || (len(seeds) < n && os.Getenv("TWOFOLD_SEED") == "") {
+	for len(seeds) < n && os.Getenv("TWOFOLD_SEED") == "" {
 		seeds = append(seeds, rand.Uint64N(1<<48))
 	}
 	for _, seed := range seeds {

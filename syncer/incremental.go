@@ -107,8 +107,12 @@ func (s *Syncer) find(ctx context.Context, view *feature.View, p *plan, asOf fea
 	if scan, err = s.scan(view, both); err != nil {
 		return nil, nil, err
 	}
-	winners, err = s.newest(ctx, view, clipped{scan, within}, asOf, bad)
-	return winners, due, err
+	if winners, err = s.newest(ctx, view, clipped{scan, within}, asOf, bad); err != nil {
+		return nil, nil, err
+	}
+	// Rows from outside the range may have come as well, without those of equal times that stand in parts which were left unread. They were carried before.
+	winners.Within(within)
+	return winners, due, nil
 }
 
 // scan reads some files of a view, rows that cannot be carried included: they are counted.

@@ -15,3 +15,11 @@ func (w *Winners) EventTimes() feature.TimeRange {
 	}
 	return within
 }
+
+// Within leaves out the winners whose event times are not in the range.
+func (w *Winners) Within(within feature.TimeRange) {
+	w.leaveOut(func(r winnerRef) bool {
+		event := w.scan.best(r).event
+		return event < within.Min || event > within.Max
+	})
+}
