@@ -3,8 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
-	"runtime/debug"
 
 	"buf.build/go/protovalidate"
 	"google.golang.org/grpc"
@@ -23,7 +21,7 @@ func (s *Server) interceptors() (unary, stream grpc.ServerOption) {
 
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	var resp any
-	err := guarded(func() error {
+	err := fault.Guard(func() error {
 		return s.gates.passing(info.FullMethod, func() (err error) {
 			resp, err = next(ctx, req)
 			return err
@@ -36,23 +34,11 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 }
 
 func (s *Server) streaming(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	err := guarded(func() error {
+	err := fault.Guard(func() error {
 		return s.gates.passing(info.FullMethod, func() error { return next(srv, stream) })
 	})
 	return s.statusError(stream.Context(), info.FullMethod, err)
 }
-
-// guarded makes a panic of call its error.
-func guarded(call func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = panicError(p)
-		}
-	}()
-	return call()
-}
-
-func panicError(p any) error { return fmt.Errorf("panic: %v\n%s", p, debug.Stack()) }
 
 // validate checks a message against the rules written in the contract.
 func (s *Server) validate(message proto.Message) error {

@@ -126,7 +126,7 @@ func (c *streamCall) answer(ctx context.Context, request *twofoldv1.StreamOnline
 
 // answerStreamed does for one request of a stream what the interceptors and the method do for a call of its own.
 func (s *Server) answerStreamed(ctx context.Context, req *twofoldv1.GetOnlineFeaturesRequest) (answer mem.Buffer, err error) {
-	err = guarded(func() error {
+	err = fault.Guard(func() error {
 		if req == nil {
 			return fault.InvalidField("request", "is not set; say what is asked, as in GetOnlineFeatures")
 		}

@@ -16,11 +16,10 @@ type badRows struct {
 	view *feature.View
 
 	mu sync.Mutex // guards what follows
-	// firstFile and firstRow are where one of them stands, for messages.
+	// firstFile and firstRow are where one of them stands, for messages; firstFile is empty where there is none.
 	firstFile string
 	firstRow  int64
 	reason    pit.BadReason
-	any       bool
 	// byFile are the rows to put aside, with their reasons, by the URL of their file.
 	byFile map[string]map[int64]pit.BadReason
 	count  int
@@ -34,8 +33,8 @@ func (b *badRows) take(rows pit.BadRows) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	file, row := origin(rows.Fragment, rows.Rows[0])
-	if !b.any || file < b.firstFile || (file == b.firstFile && row < b.firstRow) {
-		b.firstFile, b.firstRow, b.reason, b.any = file, row, rows.Reason, true
+	if b.firstFile == "" || file < b.firstFile || (file == b.firstFile && row < b.firstRow) {
+		b.firstFile, b.firstRow, b.reason = file, row, rows.Reason
 	}
 	switch b.view.Sync.BadRows.Policy {
 	case feature.QuarantineBadRows:
@@ -65,7 +64,7 @@ func (b *badRows) keep(rows pit.BadRows) error {
 	return nil
 }
 
-// putAside writes the rows that were kept to files of their own, one for each file that they come from, and returns these files' URLs.
+// putAside writes the rows that were kept of some files to files of their own, one for each that they come from, and returns these files' URLs.
 func (b *badRows) putAside(ctx context.Context, store *offline.Store, files []offline.File, run string) (urls []string, err error) {
 	options := offline.QuarantineOptions{Folder: b.view.Sync.BadRows.QuarantinePath, Run: run}
 	if options.Folder == "" {

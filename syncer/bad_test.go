@@ -89,3 +89,35 @@ feature_views:
 		require.ErrorContains(t, err, "this version cannot do")
 	}
 }
+
+// TestQuarantineOfLaterFiles: where a file that was carried before is looked at again, for rows of equal times, its bad rows are not put aside again.
+func TestQuarantineOfLaterFiles(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string, x int) {
+		new(servertest.Table).Add("user_id", feature.Int64, 1, nil).Add("at", feature.Timestamp, at(0), at(0)).
+			Add("x", feature.Int64, x, x).WriteParquet(t, filepath.Join(dir, "v", name))
+	}
+	env := servertest.Start(t, servertest.Config{Offline: offline.Config{Path: dir}, Now: (&clock{}).Now, Definitions: `
+entities: [{name: user, keys: [{name: user_id, type: INT64}]}]
+feature_views:
+  - name: v
+    entity: user
+    source: {path: v, event_time_column: at}
+    sync: {bad_rows: {policy: QUARANTINE}}
+    features: [{name: x, type: INT64}]
+`})
+	run := func() syncer.Report {
+		t.Helper()
+		reports, err := env.Syncer.RunOnce(t.Context(), syncer.Request{})
+		require.NoError(t, err)
+		return reports[0]
+	}
+	write("b.parquet", 20)
+	require.Len(t, run().QuarantineFiles, 1)
+	write("a.parquet", 10)
+	second := run()
+	require.EqualValues(t, 1, second.FilesRead)
+	require.Len(t, second.QuarantineFiles, 1, "%v", second)
+	require.Contains(t, second.QuarantineFiles[0], "-a-")
+	require.EqualValues(t, 0, second.Written, "the row of b.parquet has the same time and stays")
+}

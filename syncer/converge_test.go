@@ -27,10 +27,10 @@ import (
 	"github.com/twofold-ml/twofold/internal/online/driver"
 	"github.com/twofold-ml/twofold/internal/online/pebblestore"
 	"github.com/twofold-ml/twofold/internal/online/redisstore"
+	"github.com/twofold-ml/twofold/internal/syncstate"
 	"github.com/twofold-ml/twofold/internal/testenv"
 	"github.com/twofold-ml/twofold/server/servertest"
 	"github.com/twofold-ml/twofold/syncer"
-	"github.com/twofold-ml/twofold/syncer/syncstate"
 )
 
 // mortal is a driver whose process dies at some call: that call has its effect or has not, and none after it has any.

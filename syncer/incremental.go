@@ -10,7 +10,7 @@ import (
 	"github.com/twofold-ml/twofold/internal/offline"
 	"github.com/twofold-ml/twofold/internal/online"
 	"github.com/twofold-ml/twofold/internal/pit"
-	"github.com/twofold-ml/twofold/syncer/syncstate"
+	"github.com/twofold-ml/twofold/internal/syncstate"
 )
 
 // plan is what one run has to read.

@@ -17,7 +17,7 @@ import (
 	"github.com/twofold-ml/twofold/internal/offline"
 	"github.com/twofold-ml/twofold/internal/online"
 	"github.com/twofold-ml/twofold/internal/pit"
-	"github.com/twofold-ml/twofold/syncer/syncstate"
+	"github.com/twofold-ml/twofold/internal/syncstate"
 )
 
 // Options is what a Syncer is made of.
@@ -177,7 +177,7 @@ func (s *Syncer) SyncView(ctx context.Context, view *feature.View, r Request) Re
 		ID: runID(), View: view.Name, Trigger: r.Trigger, Cause: r.Cause, Host: s.holder, Started: s.o.Now(), Outcome: twofoldv1.SyncOutcome_SYNC_OUTCOME_RUNNING,
 	}
 	clock := time.Now()
-	report.Err = s.lease(ctx, view, &report, r, func() { report.Elapsed = time.Since(clock) })
+	report.Err = s.lease(ctx, view, &report, r, clock)
 	report.Elapsed = time.Since(clock)
 	s.log(ctx, report)
 	s.o.OnReport(report)
@@ -195,8 +195,8 @@ func (s *Syncer) log(ctx context.Context, r Report) {
 	}
 }
 
-// lease runs a view under its lease and remembers the run. elapsed sets how long it has taken.
-func (s *Syncer) lease(ctx context.Context, view *feature.View, report *Report, r Request, elapsed func()) error {
+// lease runs a view under its lease and remembers the run, which began when the clock was at clock.
+func (s *Syncer) lease(ctx context.Context, view *feature.View, report *Report, r Request, clock time.Time) error {
 	lease, err := s.state.Acquire(ctx, view.Name, syncstate.LeaseOptions{Holder: s.holder, Duration: s.o.LeaseDuration, Wait: r.Wait})
 	if held, ok := errors.AsType[*syncstate.HeldError](err); ok {
 		report.Outcome, report.Note = twofoldv1.SyncOutcome_SYNC_OUTCOME_LEASED, held.Holder
@@ -220,8 +220,7 @@ func (s *Syncer) lease(ctx context.Context, view *feature.View, report *Report, 
 	case report.Outcome == twofoldv1.SyncOutcome_SYNC_OUTCOME_RUNNING:
 		report.Outcome = twofoldv1.SyncOutcome_SYNC_OUTCOME_SUCCEEDED
 	}
-	report.Err = err
-	elapsed()
+	report.Err, report.Elapsed = err, time.Since(clock)
 	s.end(ctx, view, report, lease)
 	return err
 }
@@ -307,7 +306,7 @@ func (s *Syncer) write(ctx context.Context, view *feature.View, p *plan, asOf fe
 		return nil, err
 	}
 	if len(bad.byFile) > 0 {
-		if report.QuarantineFiles, err = bad.putAside(ctx, s.o.Offline, p.all, report.ID); err != nil {
+		if report.QuarantineFiles, err = bad.putAside(ctx, s.o.Offline, p.read, report.ID); err != nil {
 			return nil, err
 		}
 	}

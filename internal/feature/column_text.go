@@ -12,7 +12,7 @@ func (c *Column) InvalidText() iter.Seq[int] {
 			return
 		}
 		for row := range c.Len() {
-			if !c.validText(row) && !yield(row) {
+			if !c.IsText(row) && !yield(row) {
 				return
 			}
 		}
@@ -36,13 +36,16 @@ func (c *Column) allText() bool {
 	return utf8.Valid(c.Data[starts[0]:c.Offsets[len(starts)]])
 }
 
-func (c *Column) validText(row int) bool {
-	if c.Elem == nil {
+// IsText reports whether the row's text is UTF-8, each element of a list by itself. Of a column without text it is.
+func (c *Column) IsText(row int) bool {
+	switch c.Type {
+	case String:
 		return utf8.Valid(c.BytesAt(row))
-	}
-	for i := c.Offsets[row]; i < c.Offsets[row+1]; i++ {
-		if !utf8.Valid(c.Elem.BytesAt(i)) {
-			return false
+	case StringList:
+		for i := c.Offsets[row]; i < c.Offsets[row+1]; i++ {
+			if !utf8.Valid(c.Elem.BytesAt(i)) {
+				return false
+			}
 		}
 	}
 	return true

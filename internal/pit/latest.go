@@ -39,8 +39,6 @@ type LatestStats struct {
 	// RowsBad is the number of rows read that cannot be carried, by reason. A winner with an invalid text is counted here, and as a winner no more, once Winners.Batches
 	// has found it.
 	RowsBad BadCounts
-	// RowsNull is the number of rows read that belong to no entity or no time: a key or the event time is null. They are in RowsBad too.
-	RowsNull int64
 	// RowsFuture is the number of rows read whose event time is after AsOf, but not after MaxEventTime.
 	RowsFuture int64
 	// RowsOld is the number of rows read whose event time is more than MaxAge before AsOf.

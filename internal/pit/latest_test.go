@@ -26,9 +26,6 @@ func oracleLatest(t *table, o pit.LatestOptions) (winners []int, stats pit.Lates
 		switch {
 		case bad:
 			stats.RowsBad[reason]++
-			if reason == pit.NullKey || reason == pit.NullEventTime {
-				stats.RowsNull++
-			}
 		case t.events.Int64s[row] > int64(o.AsOf):
 			stats.RowsFuture++
 		case !usable(t, row, int64(o.AsOf), o.MaxAge, false):
@@ -196,7 +193,6 @@ func oracleLatestStats(s *memorySource, view *feature.View, o pit.LatestOptions)
 		_, part := oracleLatest(t.table, o)
 		want.RowsRead += part.RowsRead
 		want.RowsPruned -= part.RowsRead
-		want.RowsNull += part.RowsNull
 		for reason, n := range part.RowsBad {
 			want.RowsBad[reason] += n
 		}

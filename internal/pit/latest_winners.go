@@ -3,6 +3,7 @@ package pit
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/twofold-ml/twofold/internal/fault"
@@ -39,7 +40,7 @@ func newWinners(l *latestScan) *Winners {
 	w.refs, w.ends = byFragment(l.history, w.refs, l.position)
 	bad := l.bad.load()
 	w.stats = LatestStats{
-		RowsRead: l.rowsRead.Load(), RowsPruned: l.history.pruned.Load(), RowsBad: bad, RowsNull: bad[NullKey] + bad[NullEventTime],
+		RowsRead: l.rowsRead.Load(), RowsPruned: l.history.pruned.Load(), RowsBad: bad,
 		RowsFuture: l.rowsFuture.Load(), RowsOld: l.rowsOld.Load(), Winners: int64(len(w.refs)),
 	}
 	for i := range l.shards {
@@ -71,6 +72,24 @@ func (w *Winners) leaveOut(drop func(winnerRef) bool) {
 			w.stats.Entities++
 		}
 	}
+}
+
+// EventTimes is the range of the winners' event times; its Min is after its Max where there are none.
+func (w *Winners) EventTimes() feature.TimeRange {
+	within := feature.TimeRange{Min: math.MaxInt64, Max: math.MinInt64}
+	for _, r := range w.refs {
+		event := w.scan.best(r).event
+		within.Min, within.Max = min(within.Min, event), max(within.Max, event)
+	}
+	return within
+}
+
+// Within leaves out the winners whose event times are not in the range.
+func (w *Winners) Within(within feature.TimeRange) {
+	w.leaveOut(func(r winnerRef) bool {
+		event := w.scan.best(r).event
+		return event < within.Min || event > within.Max
+	})
 }
 
 // share returns the winners of a fragment.

@@ -257,7 +257,7 @@ func (v *specView) latestOnce(t *testing.T, o pit.LatestOptions, batch int, show
 		found += ", " + counted(int(st.Winners), "version", "versions")
 	}
 	text := out.String() + fmt.Sprintf("%s; %d rows read, %d with a null, %d in the future, %d too old\n",
-		found, st.RowsRead, st.RowsNull, st.RowsFuture, st.RowsOld)
+		found, st.RowsRead, st.RowsBad[pit.NullKey]+st.RowsBad[pit.NullEventTime], st.RowsFuture, st.RowsOld)
 	due := w.Due()
 	for _, file := range slices.Sorted(maps.Keys(due)) {
 		text += fmt.Sprintf("%s: due at %s\n", file, formatTime(int64(due[file])))

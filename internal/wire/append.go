@@ -2,7 +2,6 @@ package wire
 
 import (
 	"encoding/binary"
-	"unicode/utf8"
 	"unsafe"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -41,7 +40,7 @@ type encodedColumn struct {
 func (e *encodedColumn) measure(name string, c *feature.Column) error {
 	*e = encodedColumn{name: name, c: c}
 	rows := len(c.Status)
-	if bad := firstNotUTF8(c, rows); bad >= 0 {
+	for bad := range c.InvalidText() {
 		return notUTF8(name, bad)
 	}
 	if c.Type.IsList() {
@@ -175,34 +174,4 @@ func appendHead(dst []byte, field protowire.Number, content int) []byte {
 		return append(dst, byte(field<<3)|byte(protowire.BytesType), byte(content))
 	}
 	return protowire.AppendVarint(append(dst, byte(field<<3)|byte(protowire.BytesType)), uint64(content))
-}
-
-// firstNotUTF8 returns the first row whose text is not UTF-8, −1 where there is none.
-func firstNotUTF8(c *feature.Column, rows int) int {
-	texts := c
-	if c.Type.IsList() {
-		texts, rows = c.Elem, c.Elem.Len()
-	}
-	if texts.Type != feature.String || (utf8.Valid(texts.Data) && startsRunes(texts, rows)) {
-		return -1
-	}
-	for i := range rows {
-		if !utf8.Valid(texts.BytesAt(i)) {
-			if texts != c {
-				return rowOfElement(c, i)
-			}
-			return i
-		}
-	}
-	return -1
-}
-
-// startsRunes reports whether no text begins inside a character: then texts that together are UTF-8 are so each.
-func startsRunes(c *feature.Column, rows int) bool {
-	for _, at := range c.Offsets[:rows] {
-		if at < len(c.Data) && !utf8.RuneStart(c.Data[at]) {
-			return false
-		}
-	}
-	return true
 }

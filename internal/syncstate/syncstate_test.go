@@ -19,8 +19,8 @@ import (
 	"github.com/twofold-ml/twofold/internal/online/driver"
 	"github.com/twofold-ml/twofold/internal/online/pebblestore"
 	"github.com/twofold-ml/twofold/internal/online/redisstore"
+	"github.com/twofold-ml/twofold/internal/syncstate"
 	"github.com/twofold-ml/twofold/internal/testenv"
-	"github.com/twofold-ml/twofold/syncer/syncstate"
 )
 
 // eachStore runs a test on every store, opened twice as by two processes; the embedded one can be opened once only.
