@@ -31,6 +31,8 @@ type onlineSelection struct {
 	firstColumn []int
 	// synced says of each view whether a sync fills it.
 	synced []bool
+	// snapshots says that a sync fills one of them by generations.
+	snapshots bool
 	// counters has each view's row counters.
 	counters []*viewCounters
 }
@@ -70,6 +72,7 @@ func (c *catalog) online(query feature.SelectionQuery) (*onlineSelection, error)
 	}
 	for _, view := range selection.Views {
 		resolved.synced = append(resolved.synced, view.View.IsSynced())
+		resolved.snapshots = resolved.snapshots || (view.View.IsSynced() && view.View.Sync.Mode == feature.Snapshot)
 		resolved.counters = append(resolved.counters, c.metrics.view(view.View.Name))
 	}
 	c.selections.Add(key, resolved)

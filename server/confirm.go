@@ -20,10 +20,14 @@ import (
 const maxRereads = 3
 
 // readOnline reads, and where rows of synced views are missing makes sure that the store has not lost them. The markers must be the same before
-// and after: others tell of a sync in between, which may have filled an emptied store again.
+// and after: others tell of a sync in between, which may have filled an emptied store again, or of another generation.
 func (s *Server) readOnline(ctx context.Context, c *catalog, selection *onlineSelection, keys []*feature.Column, o online.ReadOptions) (*online.Result, error) {
 	for range maxRereads {
-		before := c.unsynced.seen()
+		generations, before, err := c.unsynced.generations(ctx, selection)
+		if err != nil {
+			return nil, err
+		}
+		o.Generations = generations
 		result, err := s.o.Online.Read(ctx, selection.plan, keys, o)
 		if err != nil || !isMissingSynced(selection, result, o.Unknown) {
 			return result, err
@@ -35,7 +39,7 @@ func (s *Server) readOnline(ctx context.Context, c *catalog, selection *onlineSe
 		if err != nil {
 			return nil, err
 		}
-		if unknown == nil && c.unsynced.seen() == before {
+		if unknown == nil && c.unsynced.known.Load().version == before {
 			return result, nil
 		}
 		result.Release()
@@ -96,14 +100,6 @@ func (u *unsyncedViews) begin() {
 	}()
 }
 
-// seen is the version of the markers that was last seen.
-func (u *unsyncedViews) seen() string {
-	if version := u.version.Load(); version != nil {
-		return *version
-	}
-	return ""
-}
-
 // isMissingSynced reports whether a row of a synced view, one that is not known to be lost, is not there.
 func isMissingSynced(selection *onlineSelection, result *online.Result, unknown []error) bool {
 	for v, synced := range selection.synced {
@@ -130,7 +126,7 @@ func (c unsyncedCollector) Describe(descs chan<- *prometheus.Desc) { descs <- un
 
 // Collect implements prometheus.Collector.
 func (c unsyncedCollector) Collect(metrics chan<- prometheus.Metric) {
-	for name, state := range *c.server.catalog.Load().unsynced.current.Load() {
+	for name, state := range c.server.catalog.Load().unsynced.known.Load().states {
 		if state == online.Unsynced {
 			metrics <- prometheus.MustNewConstMetric(unsyncedDesc, prometheus.GaugeValue, 1, name)
 		}

@@ -113,7 +113,11 @@ func (s *Server) encodeOnline(ctx context.Context, req *twofoldv1.GetOnlineFeatu
 		if req.GetIncludeEventTimes() {
 			events = result.EventTimes[v]
 		}
-		answer.AddView(view.View.Name, events, result.TTLs[v], s.faultProto(ctx, result.Faults[v]))
+		generation := uint64(0)
+		if result.Generations != nil {
+			generation = result.Generations[v]
+		}
+		answer.AddView(view.View.Name, events, result.TTLs[v], s.faultProto(ctx, result.Faults[v]), generation)
 	}
 	size, err := answer.Size()
 	if err != nil {

@@ -25,6 +25,10 @@ func (s *Server) PushFeatures(ctx context.Context, req *twofoldv1.PushFeaturesRe
 	if err != nil {
 		return nil, err
 	}
+	if view.IsSynced() && view.Sync.Mode == feature.Snapshot {
+		return nil, fault.New(fault.Precondition, "feature view %q has mode SNAPSHOT: the next generation would be without what is pushed now; "+
+			"write the row into its source, or define the view with sync.mode: INCREMENTAL", view.Name)
+	}
 	if err := s.checkPush(view, req); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
@@ -19,10 +20,8 @@ import (
 type unsyncedViews struct {
 	store *online.Store
 	all   []*feature.View
-	// current has the views that are not online.Synced.
-	current atomic.Pointer[map[string]online.SyncState]
-	// version is that of the last look at the markers, nil before the first.
-	version atomic.Pointer[string]
+	// known is what the last look at the store has told.
+	known atomic.Pointer[knownSyncs]
 
 	mu sync.Mutex
 	// brought are the views that came with a reload, or whose rows it keeps in another place, and that have not been synced since. The server is ready without them: one new view must
@@ -30,6 +29,18 @@ type unsyncedViews struct {
 	brought map[string]bool
 
 	looks looks
+}
+
+// knownSyncs is what is known of the views at one moment.
+type knownSyncs struct {
+	// states has the views that are not online.Synced.
+	states map[string]online.SyncState
+	// generations has the generation to read of each view with mode SNAPSHOT that is synced.
+	generations map[string]uint64
+	// version is another whenever the store was emptied, or a view synced, in between; empty where the store was not asked yet.
+	version string
+	// at is from before the store was asked; the zero time where it was not yet.
+	at time.Time
 }
 
 // newUnsyncedViews goes on from what is known of the views of previous, nil for none. Every other view that is synced is taken for
@@ -42,16 +53,17 @@ func newUnsyncedViews(registry *feature.Registry, store *online.Store, previous 
 		}
 	}
 	before := map[string]online.SyncState{} // of each view of previous that has its rows where they are now
+	known := &knownSyncs{}
 	if previous != nil {
 		previous.mu.Lock()
 		defer previous.mu.Unlock()
-		known := *previous.current.Load()
+		known = previous.known.Load()
 		for _, view := range u.all {
-			at := slices.IndexFunc(previous.all, func(old *feature.View) bool { return online.SameRows(old, view) })
+			at := slices.IndexFunc(previous.all, func(old *feature.View) bool { return online.SameRows(old, view) && old.Sync.Mode == view.Sync.Mode })
 			if at < 0 {
 				continue
 			}
-			state, ok := known[view.Name]
+			state, ok := known.states[view.Name]
 			switch {
 			case ok:
 				before[view.Name] = state
@@ -70,33 +82,68 @@ func newUnsyncedViews(registry *feature.Registry, store *online.Store, previous 
 			u.brought[view.Name] = true
 		}
 	}
-	u.set(states)
+	u.set(states, &knownSyncs{generations: known.generations, at: known.at})
 	return u
 }
 
-// set takes down the state of each of all views and returns the names of those that are unsynced.
-func (u *unsyncedViews) set(states []online.SyncState) (unsynced []string) {
-	current := map[string]online.SyncState{}
+// set takes down the state of each of all views, completing what is known, and returns the names of those that are unsynced.
+func (u *unsyncedViews) set(states []online.SyncState, known *knownSyncs) (unsynced []string) {
+	known.states = map[string]online.SyncState{}
 	for i, view := range u.all {
 		if states[i] != online.Synced {
-			current[view.Name] = states[i]
+			known.states[view.Name] = states[i]
 		}
 		if states[i] == online.Unsynced {
 			unsynced = append(unsynced, view.Name)
 		}
 	}
-	u.current.Store(&current)
-	return unsynced
+	for {
+		before := u.known.Load()
+		if before != nil && before.at.After(known.at) {
+			return unsynced // a look that began later was quicker
+		}
+		if u.known.CompareAndSwap(before, known) {
+			return unsynced
+		}
+	}
 }
 
-// load asks the store which views are not synced.
+// load asks the store which views are not synced, and which generations are to be read.
 func (u *unsyncedViews) load(ctx context.Context) ([]string, error) {
-	states, version, err := u.store.SyncStates(ctx, u.all)
+	known := &knownSyncs{generations: map[string]uint64{}, at: time.Now()}
+	states, generations, version, err := u.store.LiveStates(ctx, u.all)
 	if err != nil {
 		return nil, err
 	}
-	u.version.Store(&version)
-	return u.set(states), nil
+	known.version = version
+	for i, view := range u.all {
+		if generations[i] != 0 {
+			known.generations[view.Name] = generations[i]
+		}
+	}
+	return u.set(states, known), nil
+}
+
+// maxKnownAge is how old what is known of generations may be: those that were replaced earlier may be removed.
+const maxKnownAge = 30 * time.Second
+
+// generations returns the generation to read of each of a selection's views, nil where all is 0. What is known is as of the version that is returned with it.
+func (u *unsyncedViews) generations(ctx context.Context, selection *onlineSelection) (generations []uint64, version string, err error) {
+	known := u.known.Load()
+	if !selection.snapshots {
+		return nil, known.version, nil
+	}
+	if time.Since(known.at) > maxKnownAge {
+		if _, err := u.load(ctx); err != nil {
+			return nil, "", err
+		}
+		known = u.known.Load()
+	}
+	generations = make([]uint64, len(selection.Views))
+	for i, view := range selection.Views {
+		generations[i] = known.generations[view.View.Name]
+	}
+	return generations, known.version, nil
 }
 
 // refresh asks the store. The error says which views are not synced, without those that a reload brought.
@@ -141,10 +188,10 @@ func (u *unsyncedViews) faults(ctx context.Context, selection *onlineSelection, 
 	if _, err := u.load(ctx); err != nil {
 		return nil, err
 	}
-	current := *u.current.Load()
+	states := u.known.Load().states
 	var faults []error
 	for i, view := range selection.Views {
-		state, ok := current[view.View.Name]
+		state, ok := states[view.View.Name]
 		if !ok || !isUnknown(state, o.Past) {
 			continue
 		}
@@ -176,12 +223,12 @@ func unsyncedFault(view *feature.View, state online.SyncState) error {
 
 // concern reports whether rows of one of the selection's views are not known, as far as is known.
 func (u *unsyncedViews) concern(selection *onlineSelection, past bool) bool {
-	current := *u.current.Load()
-	if len(current) == 0 {
+	states := u.known.Load().states
+	if len(states) == 0 {
 		return false
 	}
 	return slices.ContainsFunc(selection.Views, func(view feature.SelectedView) bool {
-		state, ok := current[view.View.Name]
+		state, ok := states[view.View.Name]
 		return ok && isUnknown(state, past)
 	})
 }

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -86,17 +84,41 @@ func (m *mortal) SwapMeta(ctx context.Context, name string, old, value []byte) (
 	return swapped, err
 }
 
+func (m *mortal) PutMark(ctx context.Context, name string, value []byte) error {
+	return m.call(func() error { return m.Driver.PutMark(ctx, name, value) })
+}
+
+func (m *mortal) Marks(ctx context.Context, name string) (values [][]byte, err error) {
+	err = m.call(func() error { values, err = m.Driver.Marks(ctx, name); return err })
+	return values, err
+}
+
+func (m *mortal) Remove(ctx context.Context, entities []driver.Removal) (removed int, err error) {
+	err = m.call(func() error { removed, err = m.Driver.Remove(ctx, entities); return err })
+	return removed, err
+}
+
+// Scan dies at its first batch, if it dies: what the batches have done stays.
+func (m *mortal) Scan(ctx context.Context, s driver.Scan, yield func([]driver.ScannedRow) error) error {
+	if err := m.call(func() error { return nil }); err != nil {
+		return err
+	}
+	return m.Driver.Scan(ctx, s, yield)
+}
+
 // convergence is one store and one source that grows.
 type convergence struct {
 	*testing.T
-	r       *rand.Rand
-	clock   *clock
-	dir     string
-	driver  *mortal
-	store   *online.Store
-	offline *offline.Store
-	view    *feature.View
-	plan    *online.Plan
+	r     *rand.Rand
+	clock *clock
+	dir   string
+	// definitions are what the next syncer goes by.
+	definitions string
+	driver      *mortal
+	store       *online.Store
+	offline     *offline.Store
+	view        *feature.View
+	plan        *online.Plan
 	// files are the rows of each file: user, event time, created time, value.
 	files map[string][][4]int64
 }
@@ -114,14 +136,14 @@ feature_views:
 
 const convergentUsers = 6
 
-func newConvergence(t *testing.T, r *rand.Rand, d driver.Driver) *convergence {
-	c := &convergence{T: t, r: r, clock: &clock{}, dir: t.TempDir(), driver: &mortal{Driver: d, left: -1}, files: map[string][][4]int64{}}
+func newConvergence(t *testing.T, r *rand.Rand, d driver.Driver, definitions string) *convergence {
+	c := &convergence{T: t, r: r, clock: &clock{}, dir: t.TempDir(), definitions: definitions, driver: &mortal{Driver: d, left: -1}, files: map[string][][4]int64{}}
 	require.NoError(t, os.MkdirAll(filepath.Join(c.dir, "v"), 0o700))
 	var err error
 	c.offline, err = offline.Open(t.Context(), offline.Config{Path: c.dir})
 	require.NoError(t, err)
 	c.store = online.NewStore(c.driver, online.Options{Now: c.clock.Now})
-	registry := registry(t, convergentDefinitions)
+	registry := registry(t, definitions)
 	c.view, err = registry.View("v")
 	require.NoError(t, err)
 	selection, err := registry.Select(feature.SelectionQuery{Features: []string{"v:x"}})
@@ -144,10 +166,18 @@ func (c *convergence) write() {
 			c.r.Int64N(convergentUsers), c.clock.Now().Add(time.Duration(c.r.IntN(8)-5) * time.Hour).UnixMicro(), start.Add(time.Duration(c.r.IntN(2)) * time.Hour).UnixMicro(), c.r.Int64(),
 		})
 	}
+	c.writeFile(name)
+}
+
+// writeFile writes a file as it now is. A negative user's value is null.
+func (c *convergence) writeFile(name string) {
 	columns := [4][]any{}
 	for _, row := range c.files[name] {
-		for i, v := range row {
-			columns[i] = append(columns[i], v)
+		columns[0], columns[1], columns[2] = append(columns[0], max(row[0], -row[0])), append(columns[1], row[1]), append(columns[2], row[2])
+		if row[0] < 0 {
+			columns[3] = append(columns[3], nil)
+		} else {
+			columns[3] = append(columns[3], row[3])
 		}
 	}
 	new(servertest.Table).Add("user_id", feature.Int64, columns[0]...).Add("at", feature.Timestamp, columns[1]...).Add("written", feature.Timestamp, columns[2]...).
@@ -156,11 +186,7 @@ func (c *convergence) write() {
 
 // sync runs a new process's syncer once.
 func (c *convergence) sync() syncer.Report {
-	s, err := syncer.New(syncer.Options{
-		Registry: registry(c.T, convergentDefinitions), Online: c.store, Offline: c.offline, Now: c.clock.Now, LeaseDuration: 20 * time.Millisecond,
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
-	})
-	require.NoError(c, err)
+	s := c.syncer()
 	for {
 		report := s.SyncView(c.Context(), c.view, syncer.Request{Wait: true})
 		if c.driver.isDead() || !errors.Is(report.Err, syncstate.ErrFenced) { // on a slow machine so short a lease may be lost
@@ -182,6 +208,28 @@ func (c *convergence) die() {
 
 // check compares every user with the newest of all rows up to now: by event time, created time, name of the file and place in it.
 func (c *convergence) check(report syncer.Report) {
+	newest := c.newest()
+	keys := convergentKeys()
+	result, err := c.store.Read(c.Context(), c.plan, []*feature.Column{keys}, online.ReadOptions{AsOf: feature.AsOf(c.clock.Now().UnixMicro())})
+	require.NoError(c, err)
+	for user := range int64(convergentUsers) {
+		want, ok := newest[user]
+		if result.Columns[0].IsPresent(int(user)) != ok || result.Columns[0].Int64s[user] != want[3] || result.EventTimes[0][user] != want[1] {
+			c.Errorf("user %d: got %d of %d, want %v; files %v; %v", user, result.Columns[0].Int64s[user], result.EventTimes[0][user], want, c.files, report)
+		}
+	}
+}
+
+func convergentKeys() *feature.Column {
+	keys := feature.NewColumn(feature.Int64, convergentUsers)
+	for user := range int64(convergentUsers) {
+		keys.AppendInt64(user)
+	}
+	return keys
+}
+
+// newest is the row of each user that is to be served.
+func (c *convergence) newest() map[int64][4]int64 {
 	newest := map[int64][4]int64{}
 	for _, name := range slices.Sorted(maps.Keys(c.files)) {
 		for _, row := range c.files[name] {
@@ -191,18 +239,7 @@ func (c *convergence) check(report syncer.Report) {
 			}
 		}
 	}
-	keys := feature.NewColumn(feature.Int64, convergentUsers)
-	for user := range int64(convergentUsers) {
-		keys.AppendInt64(user)
-	}
-	result, err := c.store.Read(c.Context(), c.plan, []*feature.Column{keys}, online.ReadOptions{AsOf: feature.AsOf(c.clock.Now().UnixMicro())})
-	require.NoError(c, err)
-	for user := range int64(convergentUsers) {
-		want, ok := newest[user]
-		if result.Columns[0].IsPresent(int(user)) != ok || result.Columns[0].Int64s[user] != want[3] || result.EventTimes[0][user] != want[1] {
-			c.Errorf("user %d: got %d of %d, want %v; files %v; %v", user, result.Columns[0].Int64s[user], result.EventTimes[0][user], want, c.files, report)
-		}
-	}
+	return newest
 }
 
 // run lets a source grow, time pass and syncers die, and after each sync that ended well compares all.
@@ -240,7 +277,7 @@ func TestConvergesWhereverItDies(t *testing.T) {
 	eachSeed(t, runs, func(t *testing.T, r *rand.Rand) {
 		d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
 		require.NoError(t, err)
-		c := newConvergence(t, r, d)
+		c := newConvergence(t, r, d, convergentDefinitions)
 		defer c.close()
 		c.run(6)
 	})
@@ -252,7 +289,7 @@ func TestConvergesWhereverItDiesOnRedis(t *testing.T) {
 	eachSeed(t, 10, func(t *testing.T, r *rand.Rand) {
 		d, err := redisstore.Open(redisstore.Options{URL: url, Prefix: "t" + strconv.FormatUint(r.Uint64(), 36)})
 		require.NoError(t, err)
-		c := newConvergence(t, r, d)
+		c := newConvergence(t, r, d, convergentDefinitions)
 		defer c.close()
 		c.run(4)
 	})

@@ -19,6 +19,10 @@ type plan struct {
 	all, read []offline.File
 	// carried are the files that have been carried by earlier runs.
 	carried *syncstate.Files
+	// mark is what every server of the store has that has not lost its data since every file was carried; empty before putMark, where this plan is to carry them.
+	mark string
+	// content is what the rows of the generation that is made of them are like; nil with mode INCREMENTAL.
+	content *content
 	// why says, for people, why every file is read; empty where only new, changed and due ones are.
 	why string
 }
@@ -39,6 +43,10 @@ func (s *Syncer) newPlan(ctx context.Context, view *feature.View, state *twofold
 	if err != nil {
 		return nil, err
 	}
+	lost, err := s.hasLostServer(ctx, view, state)
+	if err != nil {
+		return nil, err
+	}
 	switch {
 	case full:
 		p.why = "it was asked for"
@@ -51,10 +59,13 @@ func (s *Syncer) newPlan(ctx context.Context, view *feature.View, state *twofold
 		p.why = "the online store does not hold them, or no longer"
 	case state.GetDefinitionHash() != view.CarryHash():
 		p.why = "the definition of the view is another than the last time"
+	case lost:
+		p.why = "a server of the online store has lost its data"
 	default:
+		p.mark = state.GetMark()
 		if p.carried, err = s.state.Files(ctx, state); fault.KindOf(err) == fault.Corrupt {
 			s.o.Logger.WarnContext(ctx, "the list of carried files is damaged; every file is read again", "feature_view", view.Name, "error", err)
-			p.why, p.carried, err = "the list of carried files was damaged", syncstate.NewFiles(), nil
+			p.why, p.mark, p.carried, err = "the list of carried files was damaged", "", syncstate.NewFiles(), nil
 		}
 		if err != nil {
 			return nil, err
@@ -64,6 +75,9 @@ func (s *Syncer) newPlan(ctx context.Context, view *feature.View, state *twofold
 		if due, ok := p.carried.Due(file); p.isWhole() || !ok || int64(due) <= int64(asOf) {
 			p.read = append(p.read, file)
 		}
+	}
+	if view.Sync.Mode == feature.Snapshot && !p.isWhole() && (len(p.read) > 0 || p.carried.Len() != len(p.all)) {
+		p.why, p.read, p.carried = "a generation is made of every file", p.all, syncstate.NewFiles()
 	}
 	return p, nil
 }

@@ -9,7 +9,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
-	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/internal/online"
 	"github.com/twofold-ml/twofold/internal/pit"
 )
@@ -63,6 +62,8 @@ type Report struct {
 	Written, Older, Unchanged, Expired int64
 	// Newest is the newest event time found; the zero time where there was no row.
 	Newest time.Time
+	// Generation is the number of the generation that was made, live or not; 0 with mode INCREMENTAL.
+	Generation uint64
 	// QuarantineFiles are the files of bad rows that were written.
 	QuarantineFiles []string
 	// Err is why the run failed; nil where it did not.
@@ -92,6 +93,9 @@ func (r Report) String() string {
 	line := fmt.Sprintf("%s: read %d rows (%d pruned, %d bad, %d future, %d expired, %d superseded), %d entities%s: %d written, %d older, %d unchanged, %d expired; lag %s, %d files read, %d unchanged, took %s",
 		r.View, r.RowsRead, r.RowsPruned, r.RowsBad.Total(), r.RowsFuture, r.RowsExpired, r.RowsSuperseded, r.Entities, versions, r.Written, r.Older, r.Unchanged, r.Expired,
 		r.Lag().Round(time.Second), r.FilesRead, r.FilesUnchanged, r.Elapsed.Round(time.Millisecond))
+	if r.Generation != 0 && r.Err == nil {
+		line += fmt.Sprintf("; generation %d is live", r.Generation)
+	}
 	if len(r.QuarantineFiles) > 0 {
 		line += "; bad rows are in " + strings.Join(r.QuarantineFiles, ", ")
 	}
@@ -108,7 +112,7 @@ func (r Report) LogValue() slog.Value {
 		slog.Int64("rows_read", r.RowsRead), slog.Int64("rows_pruned", r.RowsPruned), slog.Int64("rows_bad", r.RowsBad.Total()),
 		slog.Int64("rows_future", r.RowsFuture), slog.Int64("rows_expired", r.RowsExpired), slog.Int64("rows_superseded", r.RowsSuperseded), slog.Int64("entities", r.Entities), slog.Int64("versions", r.Versions),
 		slog.Int64("written", r.Written), slog.Int64("older", r.Older), slog.Int64("unchanged", r.Unchanged), slog.Int64("expired", r.Expired),
-		slog.Duration("lag", r.Lag()), slog.Duration("elapsed", r.Elapsed))
+		slog.Uint64("generation", r.Generation), slog.Duration("lag", r.Lag()), slog.Duration("elapsed", r.Elapsed))
 }
 
 func (r *Report) addRead(s pit.LatestStats) {
@@ -118,12 +122,12 @@ func (r *Report) addRead(s pit.LatestStats) {
 	r.RowsSuperseded = s.RowsRead - s.RowsBad.Total() - s.RowsFuture - s.RowsOld - s.Winners
 }
 
-func (r *Report) addWritten(s online.WriteStats, eventTimes *feature.Column) {
+func (r *Report) addWritten(s online.WriteStats, batch pit.WinnerBatch) {
 	r.Written += int64(s.Written)
 	r.Older += int64(s.Older)
 	r.Unchanged += int64(s.Unchanged)
 	r.Expired += int64(s.Expired)
-	for _, micros := range eventTimes.Int64s {
+	for _, micros := range batch.EventTimes.Int64s {
 		if t := time.UnixMicro(micros).UTC(); t.After(r.Newest) {
 			r.Newest = t
 		}
@@ -137,7 +141,7 @@ func (r Report) Run() *twofoldv1.SyncRun {
 		FilesRead: uint64(r.FilesRead), FilesUnchanged: uint64(r.FilesUnchanged),
 		RowsRead: uint64(r.RowsRead), RowsPruned: uint64(r.RowsPruned), RowsFuture: uint64(r.RowsFuture), RowsExpired: uint64(r.RowsExpired), RowsSuperseded: uint64(max(0, r.RowsSuperseded)),
 		Entities: uint64(r.Entities), Versions: uint64(r.Versions), Written: uint64(r.Written), Older: uint64(r.Older), Unchanged: uint64(r.Unchanged), Expired: uint64(r.Expired),
-		Note: r.Note, QuarantineFiles: r.QuarantineFiles,
+		Note: r.Note, QuarantineFiles: r.QuarantineFiles, Generation: r.Generation,
 	}
 	for reason, rows := range r.RowsBad {
 		if rows > 0 {

@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"context"
+	"errors"
 	"reflect"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/internal/online"
+	"github.com/twofold-ml/twofold/internal/syncstate"
 )
 
 // firstRetry is how long a failed run waits before it is tried again; the wait doubles with each failure in a row, up to the
@@ -204,18 +206,20 @@ func (s *schedule) repeat(ctx, until context.Context, v *scheduled, trigger twof
 			failures = 0
 		}
 		var ok bool
-		if trigger, ok = s.syncer.sleep(until, v, s.syncer.wait(v.view, report.Elapsed, failures), failures); !ok {
+		if trigger, ok = s.sleep(until, v, s.syncer.wait(v.view, report.Elapsed, failures), failures); !ok {
 			return
 		}
 	}
 }
 
 // sleep waits for the pause to pass, for somebody to ask, or, after a run that did not fail, for the store to lose the view, and says which it was. It reports
-// false where ctx was done first.
-func (s *Syncer) sleep(ctx context.Context, v *scheduled, pause time.Duration, failures int) (trigger twofoldv1.SyncTrigger, ok bool) {
-	timer, check := time.NewTimer(pause), time.NewTicker(s.o.LossCheckInterval)
+// false where ctx was done first. Meanwhile it removes what the last runs have replaced.
+func (s *schedule) sleep(ctx context.Context, v *scheduled, pause time.Duration, failures int) (trigger twofoldv1.SyncTrigger, ok bool) {
+	timer, check := time.NewTimer(pause), time.NewTicker(s.syncer.o.LossCheckInterval)
 	defer timer.Stop()
 	defer check.Stop()
+	untidy := time.NewTimer(0)
+	defer untidy.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -227,24 +231,78 @@ func (s *Syncer) sleep(ctx context.Context, v *scheduled, pause time.Duration, f
 				return twofoldv1.SyncTrigger_SYNC_TRIGGER_RETRY, true
 			}
 			return twofoldv1.SyncTrigger_SYNC_TRIGGER_SCHEDULE, true
+		case <-untidy.C:
+			if next := s.tidy(ctx, v.view); !next.IsZero() {
+				untidy.Reset(max(next.Sub(s.syncer.o.Now()), time.Second))
+			}
 		case <-check.C:
-			if failures == 0 && s.lost(ctx, v.view) {
+			if failures == 0 && s.syncer.lost(ctx, v.view) {
 				return twofoldv1.SyncTrigger_SYNC_TRIGGER_LOSS, true
 			}
 		}
 	}
 }
 
+// tidy is Syncer.tidy while no run is under way.
+func (s *schedule) tidy(ctx context.Context, view *feature.View) time.Time {
+	s.running.Lock()
+	defer s.running.Unlock()
+	return s.syncer.tidy(ctx, view)
+}
+
 // lost reports whether the store has lost a view that was synced, or was filled since by a syncer that has it defined in another way. A store
 // that does not answer has lost nothing yet.
 func (s *Syncer) lost(ctx context.Context, view *feature.View) bool {
-	states, _, err := s.o.Online.SyncStates(ctx, []*feature.View{view})
-	if err != nil || states[0] == online.Synced {
+	stored, _, err := s.o.Online.SyncStates(ctx, []*feature.View{view})
+	if err != nil {
 		return false
 	}
-	s.o.Logger.WarnContext(ctx, "the online store has lost this view's rows, or another syncer has carried them by another definition; carrying them again now",
-		"feature_view", view.Name)
+	if stored[0] != online.Synced {
+		s.o.Logger.WarnContext(ctx, "the online store has lost this view's rows, or another syncer has carried them by another definition; carrying them again now",
+			"feature_view", view.Name)
+		return true
+	}
+	states, err := s.state.States(ctx, []string{view.Name})
+	if err != nil {
+		return false
+	}
+	lost, err := s.hasLostServer(ctx, view, states[0])
+	if err != nil || !lost {
+		return false
+	}
+	s.o.Logger.WarnContext(ctx, "a server of the online store has lost its data, or has taken over another's; carrying this view's rows again now", "feature_view", view.Name)
 	return true
+}
+
+// tidy removes what is not served any more, once its time is over. It leaves that to the next run where another process is at the view, and says when
+// there will be something to remove; the zero time where there will not.
+func (s *Syncer) tidy(ctx context.Context, view *feature.View) time.Time {
+	next, err := s.tidyNow(ctx, view)
+	if _, held := errors.AsType[*syncstate.HeldError](err); err != nil && !held && ctx.Err() == nil {
+		s.o.Logger.WarnContext(ctx, "rows that are not served any more could not be removed; the next run tries again", "feature_view", view.Name, "error", err)
+	}
+	return next
+}
+
+func (s *Syncer) tidyNow(ctx context.Context, view *feature.View) (next time.Time, err error) {
+	states, err := s.state.States(ctx, []string{view.Name})
+	if err != nil {
+		return time.Time{}, err
+	}
+	next = syncstate.NextRetirement(states[0], keptGenerations(view), s.o.GenerationGrace)
+	if len(states[0].GetRemoving()) == 0 && (next.IsZero() || next.After(s.o.Now())) {
+		return next, nil
+	}
+	lease, err := s.state.Acquire(ctx, view.Name, syncstate.LeaseOptions{Holder: s.holder, Duration: s.o.LeaseDuration})
+	if err != nil {
+		return time.Time{}, err
+	}
+	state, err := s.begin(lease.Context(), lease, view)
+	if err == nil {
+		next = syncstate.NextRetirement(state, keptGenerations(view), s.o.GenerationGrace)
+		err = s.removeGenerations(lease.Context(), lease, view)
+	}
+	return next, errors.Join(err, lease.Release(context.WithoutCancel(ctx)))
 }
 
 // wait is the time from the end of a run to the start of the next.

@@ -52,6 +52,9 @@ func statusOf(view *feature.View, state *twofoldv1.SyncState, runs []*twofoldv1.
 	status := &twofoldv1.SyncStatus{
 		FeatureView: view.Name, Mode: view.Sync.Mode.String(), Synced: synced, LastGoodMicros: state.GetSyncedAtMicros(), NewestEventMicros: state.GetNewestEventMicros(),
 	}
+	if view.Sync.Mode == feature.Snapshot && synced {
+		status.Generation, status.Entities = state.GetLive().GetNumber(), state.GetLive().GetEntities()
+	}
 	if newest := timeOf(status.NewestEventMicros); !newest.IsZero() {
 		status.Lag = durationpb.New(now.Sub(newest))
 		if view.TTL > 0 {

@@ -39,6 +39,9 @@ type Options struct {
 	LossCheckInterval time.Duration
 	// LeaseDuration is how long after this process has died others may sync its views. Defaults to 15 s.
 	LeaseDuration time.Duration
+	// GenerationGrace is how long the rows of a generation stay after another took its place, so that no reader still asks for it. Readers refuse to answer by what
+	// they learnt more than 30 s ago; the rest is for clocks that differ. Defaults to 5 min.
+	GenerationGrace time.Duration
 }
 
 // Syncer carries views to the online store. Its methods may be called by many goroutines at once; even two
@@ -73,6 +76,9 @@ func New(o Options) (*Syncer, error) {
 	if o.OnReport == nil {
 		o.OnReport = func(Report) {}
 	}
+	if o.GenerationGrace <= 0 {
+		o.GenerationGrace = 5 * time.Minute
+	}
 	if o.LossCheckInterval <= 0 {
 		o.LossCheckInterval = 10 * time.Second
 	}
@@ -90,8 +96,6 @@ func New(o Options) (*Syncer, error) {
 func supported(view *feature.View) error {
 	var field, mend string
 	switch sync := view.Sync; {
-	case sync.Mode == feature.Snapshot:
-		field, mend = "sync.mode: SNAPSHOT", "use INCREMENTAL"
 	case sync.AuditBeforePublish:
 		field, mend = "sync.audit: BEFORE_PUBLISH", "leave it out"
 	case sync.KeepLastGood:
@@ -238,16 +242,13 @@ func (s *Syncer) end(ctx context.Context, view *feature.View, report *Report, le
 	}
 }
 
-// carry finds the rows to carry and writes them, batch by batch; when all are written it marks the view as synced, and then remembers the files.
+// carry finds the rows to carry and writes them, batch by batch; when all are written it has the view served, and remembers the files.
 func (s *Syncer) carry(ctx context.Context, lease *syncstate.Lease, view *feature.View, report *Report, full bool) error {
 	if err := supported(view); err != nil {
 		return err
 	}
-	state, err := s.state.Update(ctx, lease, func(*twofoldv1.SyncState) {}) // the fence: from now on an earlier lease changes nothing
+	state, err := s.begin(ctx, lease, view)
 	if err != nil {
-		return err
-	}
-	if err := s.state.DropOrphan(ctx, lease, state); err != nil {
 		return err
 	}
 	asOf := feature.AsOf(report.Started.UnixMicro())
@@ -256,21 +257,61 @@ func (s *Syncer) carry(ctx context.Context, lease *syncstate.Lease, view *featur
 		return err
 	}
 	report.FilesRead, report.FilesUnchanged = int64(len(p.read)), int64(len(p.all)-len(p.read))
-	if len(p.read) == 0 {
-		report.Outcome = twofoldv1.SyncOutcome_SYNC_OUTCOME_NOTHING_NEW
-		report.Note = fmt.Sprintf("no file is new, changed or due since the run of %s", time.UnixMicro(state.GetSyncedAtMicros()).UTC().Format(time.RFC3339))
-		report.Newest = timeOf(state.GetNewestEventMicros())
-		_, err := s.state.Update(ctx, lease, func(state *twofoldv1.SyncState) { state.SyncedAtMicros = int64(asOf) })
+	switch {
+	case len(p.read) == 0:
+		err = s.nothingNew(ctx, lease, report, state)
+	case view.Sync.Mode == feature.Snapshot:
+		err = s.publish(ctx, lease, view, p, asOf, report)
+	default:
+		err = s.upsert(ctx, lease, view, p, asOf, report)
+	}
+	return errors.Join(err, s.removeGenerations(ctx, lease, view))
+}
+
+// begin takes the state for this lease: from now on an earlier one changes nothing. What earlier ones left is cleared away, or listed for that.
+func (s *Syncer) begin(ctx context.Context, lease *syncstate.Lease, view *feature.View) (*twofoldv1.SyncState, error) {
+	state, err := s.state.Update(ctx, lease, func(state *twofoldv1.SyncState) {
+		if view.Sync.Mode != feature.Snapshot {
+			syncstate.DropGeneration(state, 0) // they are to be served, or to be written again
+		}
+		s.retire(view, state)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return state, s.state.DropOrphan(ctx, lease, state)
+}
+
+// nothingNew ends a run without a file to read.
+func (s *Syncer) nothingNew(ctx context.Context, lease *syncstate.Lease, report *Report, state *twofoldv1.SyncState) error {
+	report.Outcome = twofoldv1.SyncOutcome_SYNC_OUTCOME_NOTHING_NEW
+	report.Note = fmt.Sprintf("no file is new, changed or due since the run of %s", time.UnixMicro(state.GetSyncedAtMicros()).UTC().Format(time.RFC3339))
+	if syncstate.IsReturned(state) {
+		report.Note += fmt.Sprintf("; generation %d is served, to which the view was returned", state.GetLive().GetNumber())
+	}
+	report.Newest = timeOf(state.GetNewestEventMicros())
+	_, err := s.state.Update(ctx, lease, func(state *twofoldv1.SyncState) { state.SyncedAtMicros = report.Started.UnixMicro() })
+	return err
+}
+
+// upsert writes rows over older ones, and then marks the view as synced.
+func (s *Syncer) upsert(ctx context.Context, lease *syncstate.Lease, view *feature.View, p *plan, asOf feature.AsOf, report *Report) error {
+	if err := s.putMark(ctx, view, p); err != nil {
 		return err
 	}
 	due, err := s.write(ctx, view, p, asOf, report)
 	if err != nil {
 		return err
 	}
+	if err := s.checkMark(ctx, view, p); err != nil {
+		return err
+	}
 	if err := s.o.Online.MarkViewSynced(ctx, view, report.Started); err != nil {
 		return err
 	}
-	return s.remember(ctx, lease, view, p, due, report)
+	return s.remember(ctx, lease, view, p, due, report, func(state *twofoldv1.SyncState) {
+		syncstate.ReplaceSnapshots(state, s.o.Now())
+	})
 }
 
 // write carries the rows of a plan's files, and returns the least event time of those that were left for later, for each file that has some.
@@ -290,9 +331,10 @@ func (s *Syncer) write(ctx context.Context, view *feature.View, p *plan, asOf fe
 	err = winners.Batches(ctx, gatherRows(view), view.OnlineFeatures(), func(batch pit.WinnerBatch) error {
 		stats, err := s.o.Online.Write(ctx, online.Rows{
 			View: view, Keys: batch.Keys, EventTimes: batch.EventTimes, CreatedTimes: batch.CreatedTimes, Features: batch.Features, Tombstones: batch.Tombstones,
-			BatchSize: view.Sync.BatchSize,
+			BatchSize: view.Sync.BatchSize, Generation: report.Generation,
 		})
-		report.addWritten(stats, batch.EventTimes)
+		report.addWritten(stats, batch)
+		p.content.add(batch)
 		if err != nil {
 			return fmt.Errorf("feature view %q: %w", view.Name, err)
 		}
@@ -313,8 +355,10 @@ func (s *Syncer) write(ctx context.Context, view *feature.View, p *plan, asOf fe
 	return due, nil
 }
 
-// remember writes down what has been carried, once all of it is stored.
-func (s *Syncer) remember(ctx context.Context, lease *syncstate.Lease, view *feature.View, p *plan, due map[string]feature.EventTime, report *Report) error {
+// remember writes down what has been carried, once all of it is stored, and what else change does to the state, at once.
+func (s *Syncer) remember(
+	ctx context.Context, lease *syncstate.Lease, view *feature.View, p *plan, due map[string]feature.EventTime, report *Report, change func(*twofoldv1.SyncState),
+) error {
 	name, err := s.state.PutFiles(ctx, lease, p.done(due))
 	if err != nil {
 		return err
@@ -326,12 +370,10 @@ func (s *Syncer) remember(ctx context.Context, lease *syncstate.Lease, view *fea
 		if !p.isWhole() && state.GetNewestEventMicros() > 0 && timeOf(state.GetNewestEventMicros()).After(newest) {
 			newest = timeOf(state.GetNewestEventMicros())
 		}
-		state.NewestEventMicros = 0
-		if !newest.IsZero() {
-			state.NewestEventMicros = newest.UnixMicro()
-		}
+		state.NewestEventMicros = microsOf(newest)
 		state.Files, state.DefinitionHash, state.SyncedAtMicros = name, view.CarryHash(), report.Started.UnixMicro()
-		state.HistoryVersions = uint32(view.HistoryVersions)
+		state.HistoryVersions, state.Rows, state.Mark = uint32(view.HistoryVersions), online.RowsOf(view), p.mark
+		change(state)
 	})
 	if err != nil {
 		return err
@@ -348,6 +390,14 @@ func timeOf(micros int64) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMicro(micros).UTC()
+}
+
+// microsOf is the inverse of timeOf.
+func microsOf(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
 }
 
 // newest finds the rows of a source that the store would keep.

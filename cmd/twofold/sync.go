@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"os"
 	"slices"
@@ -62,6 +61,7 @@ a view, and exits with an error if one failed (3 where a store cannot be reached
 	cmd.Flags().BoolVar(&once, "once", false, "sync every view once and exit")
 	cmd.Flags().BoolVar(&full, "full", false, "with --once: carry every file again, also those that have not changed")
 	cmd.Flags().StringSliceVar(&views, "view", nil, "with --once: only these feature `views`")
+	cmd.AddCommand(a.rollbackCommand())
 	return cmd
 }
 
@@ -83,7 +83,7 @@ func (a *app) sync(ctx context.Context, c config.Config, once, full bool, views 
 	}
 	p.greet(ctx, set)
 	if once && c.Log.Level != "debug" {
-		p.log = slog.New(atLeast{p.log.Handler(), slog.LevelWarn}) // each run that succeeds has its line on standard output
+		p.log = p.quiet() // each run that succeeds has its line on standard output
 	}
 	metrics := prometheus.NewRegistry()
 	if p.breaker != nil {

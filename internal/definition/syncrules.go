@@ -51,6 +51,10 @@ func (c *checker) checkMode(v *twofoldv1.FeatureView) {
 			c.report(spot{message: s, field: "mode"}, Error, fmt.Sprintf("feature view %q: mode SNAPSHOT cannot keep the versions of layout HISTORY", v.GetName()),
 				"write mode: INCREMENTAL, or layout: LATEST")
 		}
+		if s.Enabled != nil && !s.GetEnabled() {
+			c.report(spot{message: s, field: "mode"}, Error, fmt.Sprintf("feature view %q: mode SNAPSHOT with enabled: false would never have a row: no run makes a snapshot, and such a view cannot be pushed to", v.GetName()),
+				"write mode: INCREMENTAL, or leave enabled out")
+		}
 		c.checkNullShares(v)
 		return
 	}

@@ -37,6 +37,8 @@ type Result struct {
 	// EventTimes has, for each of Selection.Views, the event time of each row in microseconds since the Unix epoch, UTC; 0 where
 	// there is no row. That of an expired row is there.
 	EventTimes [][]int64
+	// Generations has the generation that the rows of each of Selection.Views are from; nil where all is 0.
+	Generations []uint64
 	// TTLs has the ttl that was applied for each of Selection.Views: its own, tightened by the request's.
 	TTLs []feature.TTL
 	// Faults has, for each of Selection.Views, why the first of its Unavailable rows could not be read; nil where all could.
@@ -75,6 +77,7 @@ func (s *Store) Read(ctx context.Context, p *Plan, keys []*feature.Column, o Rea
 		return nil, err
 	}
 	result := p.newResult(rows, o.MaxStaleness)
+	result.Generations = o.Generations
 	if rows == 0 {
 		return result, nil
 	}

@@ -8,6 +8,10 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
+	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
+	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/internal/storedrow"
 )
@@ -16,6 +20,18 @@ import (
 // store that was just made, or that lost its data, has no markers, and so cannot pass for one in which nobody is found.
 
 func syncedName(view string) string { return "synced/" + view }
+
+// Of a view with mode SNAPSHOT it is the record of its syncs that says so, by the generation that is live: what is served changes with it at once.
+
+func stateName(view string) string { return "sync/" + view }
+
+// markerName is the name of the small value that says whether a view is synced.
+func markerName(view *feature.View) string {
+	if view.Sync.Mode == feature.Snapshot {
+		return stateName(view.Name)
+	}
+	return syncedName(view.Name)
+}
 
 // MarkSynced records that a sync of the view, begun at that time of the logical clock, has carried every row.
 func (s *Store) MarkSynced(ctx context.Context, view string, at time.Time) error {
@@ -28,7 +44,7 @@ func (s *Store) MarkSynced(ctx context.Context, view string, at time.Time) error
 // MarkViewSynced is MarkSynced of a view as it is defined: the marker also tells where its rows are kept, so that it does not count for a
 // definition by which they are looked for elsewhere (see SameRows), and how many versions.
 func (s *Store) MarkViewSynced(ctx context.Context, view *feature.View, at time.Time) error {
-	value := at.UTC().Format(time.RFC3339Nano) + " " + rowsOf(view)
+	value := at.UTC().Format(time.RFC3339Nano) + " " + RowsOf(view)
 	if view.HistoryVersions > 0 {
 		value += " " + strconv.Itoa(view.HistoryVersions)
 	}
@@ -40,7 +56,11 @@ func (s *Store) MarkViewSynced(ctx context.Context, view *feature.View, at time.
 
 // Unsynced returns those of the views that were never synced into this store, or not since it lost its data.
 func (s *Store) Unsynced(ctx context.Context, views []string) ([]string, error) {
-	markers, err := s.markers(ctx, views)
+	names := make([]string, len(views))
+	for i, view := range views {
+		names[i] = syncedName(view)
+	}
+	markers, err := s.markers(ctx, names)
 	if err != nil {
 		return nil, err
 	}
@@ -72,19 +92,47 @@ const (
 //
 // The version is another whenever the store was emptied, or a view synced, in between.
 func (s *Store) SyncStates(ctx context.Context, views []*feature.View) (states []SyncState, version string, err error) {
+	states, _, version, err = s.LiveStates(ctx, views)
+	return states, version, err
+}
+
+// LiveStates is SyncStates which also tells the generation of each view that is to be read, all as of one moment: 0 of a view that has no generations, or none
+// that is live.
+func (s *Store) LiveStates(ctx context.Context, views []*feature.View) (states []SyncState, generations []uint64, version string, err error) {
 	names := make([]string, len(views))
 	for i, view := range views {
-		names[i] = view.Name
+		names[i] = markerName(view)
 	}
 	markers, err := s.markers(ctx, names)
 	if err != nil {
-		return nil, "", err
+		return nil, nil, "", err
 	}
-	states = make([]SyncState, len(views))
+	states, generations = make([]SyncState, len(views)), make([]uint64, len(views))
 	for i, view := range views {
-		states[i] = stateOf(view, markers[i])
+		if view.Sync.Mode != feature.Snapshot {
+			states[i] = stateOf(view, markers[i])
+			continue
+		}
+		if states[i], generations[i], err = liveOf(view, markers[i]); err != nil {
+			return nil, nil, "", err
+		}
+		// What else the record tells is no matter.
+		markers[i] = []byte(strconv.FormatUint(generations[i], 10))
 	}
-	return states, string(bytes.Join(markers, []byte{'\n'})), nil
+	return states, generations, string(bytes.Join(markers, []byte{'\n'})), nil
+}
+
+// liveOf reads the record of a view's syncs, nil for none.
+func liveOf(view *feature.View, record []byte) (SyncState, uint64, error) {
+	state := &twofoldv1.SyncState{}
+	if err := proto.Unmarshal(record, state); err != nil {
+		return Unsynced, 0, fault.New(fault.Corrupt, "what the online store has under %q is damaged (%w); remove it, and the next sync makes a new generation", stateName(view.Name), err)
+	}
+	live := state.GetLive()
+	if live == nil || live.GetRows() != RowsOf(view) {
+		return Unsynced, 0, nil
+	}
+	return Synced, live.GetNumber(), nil
 }
 
 // stateOf reads a marker, nil for none.
@@ -94,12 +142,12 @@ func stateOf(view *feature.View, marker []byte) SyncState {
 	case marker == nil:
 		return Unsynced
 	case view.HistoryVersions == 0:
-		if told && rows != rowsOf(view) {
+		if told && rows != RowsOf(view) {
 			return Unsynced
 		}
 		return Synced
 	}
-	count, ok := strings.CutPrefix(rows, rowsOf(view)+" ")
+	count, ok := strings.CutPrefix(rows, RowsOf(view)+" ")
 	versions, err := strconv.Atoi(count)
 	switch {
 	case !ok || err != nil:
@@ -111,14 +159,10 @@ func stateOf(view *feature.View, marker []byte) SyncState {
 	}
 }
 
-// markers returns the marker of each view, nil for none.
-func (s *Store) markers(ctx context.Context, views []string) ([][]byte, error) {
-	if len(views) == 0 {
+// markers returns the small value of each name, nil for none.
+func (s *Store) markers(ctx context.Context, names []string) ([][]byte, error) {
+	if len(names) == 0 {
 		return nil, nil
-	}
-	names := make([]string, len(views))
-	for i, view := range views {
-		names[i] = syncedName(view)
 	}
 	markers, err := s.GetMeta(ctx, names)
 	if err != nil {
@@ -127,21 +171,50 @@ func (s *Store) markers(ctx context.Context, views []string) ([][]byte, error) {
 	return markers, nil
 }
 
+// historyLayout ends the place of rows of layout HISTORY.
+const historyLayout = " HISTORY"
+
 // SameRows reports whether rows of one view that were written under one definition are found under the other: the entity, the types of its keys
 // in their order, and the layout decide where a row is kept.
-func SameRows(a, b *feature.View) bool { return a.Name == b.Name && rowsOf(a) == rowsOf(b) }
+func SameRows(a, b *feature.View) bool { return a.Name == b.Name && RowsOf(a) == RowsOf(b) }
 
-// rowsOf says where a view's rows are kept, for example "user_item(INT64,STRING)".
-func rowsOf(view *feature.View) string {
+// RowsOf says where a view's rows are kept, for example "user_item(INT64,STRING)".
+func RowsOf(view *feature.View) string {
 	types := make([]string, len(view.Entity.Keys))
 	for i, key := range view.Entity.Keys {
 		types[i] = key.Type.String()
 	}
 	text := view.Entity.Name + "(" + strings.Join(types, ",") + ")"
 	if view.HistoryVersions > 0 {
-		text += " HISTORY"
+		text += historyLayout
 	}
 	return text
+}
+
+// ViewAt returns what RemoveAll needs to know of a view whose rows are kept there, as RowsOf says it.
+func ViewAt(name, rows string) (*feature.View, error) {
+	entity, layout, ok := strings.Cut(rows, "(")
+	if !ok || entity == "" {
+		return nil, fault.New(fault.Corrupt, "view %q: rows are said to be kept at %q, which is no place", name, rows)
+	}
+	view := &feature.View{Name: name, Entity: &feature.Entity{Name: entity}}
+	if strings.HasSuffix(layout, historyLayout) {
+		view.HistoryVersions = 1
+	}
+	return view, nil
+}
+
+// Unmark takes away the marker of MarkViewSynced: from then on the view, with mode INCREMENTAL, is not synced.
+func (s *Store) Unmark(ctx context.Context, view string) error {
+	for {
+		markers, err := s.markers(ctx, []string{syncedName(view)})
+		if err != nil || markers[0] == nil {
+			return err
+		}
+		if gone, err := s.SwapMeta(ctx, syncedName(view), markers[0], nil); gone || err != nil {
+			return err
+		}
+	}
 }
 
 // RegisterSchema stores the schema under which rows of the view will be written, whether or not this process has stored it before: the

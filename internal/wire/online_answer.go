@@ -19,6 +19,7 @@ const (
 	viewEventTimes protowire.Number = 2
 	viewTTL        protowire.Number = 3
 	viewFault      protowire.Number = 4
+	viewGeneration protowire.Number = 5
 
 	durationSeconds protowire.Number = 1
 	durationNanos   protowire.Number = 2
@@ -43,6 +44,8 @@ type encodedView struct {
 	events []int64
 	ttl    feature.TTL
 	fault  *status.Status
+	// generation is 0 where there is none.
+	generation uint64
 
 	ttlSize, faultSize, size int
 }
@@ -64,10 +67,10 @@ func (a *OnlineAnswer) AddColumn(name string, c *feature.Column) {
 	a.size += fieldSize(e.size)
 }
 
-// AddView adds what is known of a view: the event times where they are asked for, the ttl that was applied (0: none) and why some
-// rows could not be read (nil: all could).
-func (a *OnlineAnswer) AddView(name string, events []int64, ttl feature.TTL, fault *status.Status) {
-	v := encodedView{name: name, events: events, ttl: ttl, fault: fault}
+// AddView adds what is known of a view: the event times where they are asked for, the ttl that was applied (0: none), why some
+// rows could not be read (nil: all could) and the generation that they are from (0: none).
+func (a *OnlineAnswer) AddView(name string, events []int64, ttl feature.TTL, fault *status.Status, generation uint64) {
+	v := encodedView{name: name, events: events, ttl: ttl, fault: fault, generation: generation}
 	v.size = fieldSize(len(name)) + packedSize(8*len(events))
 	if ttl != 0 {
 		v.ttlSize = sizeTTL(ttl)
@@ -76,6 +79,9 @@ func (a *OnlineAnswer) AddView(name string, events []int64, ttl feature.TTL, fau
 	if fault != nil {
 		v.faultSize = proto.Size(fault)
 		v.size += fieldSize(v.faultSize)
+	}
+	if generation != 0 {
+		v.size += protowire.SizeTag(viewGeneration) + protowire.SizeVarint(generation)
 	}
 	a.views = append(a.views, v)
 	a.size += fieldSize(v.size)
@@ -130,11 +136,18 @@ func (v *encodedView) append(dst []byte) ([]byte, error) {
 		dst = appendHead(dst, viewTTL, v.ttlSize)
 		dst = appendTTL(dst, v.ttl)
 	}
-	if v.fault == nil {
-		return dst, nil
+	if v.fault != nil {
+		var err error
+		dst = appendHead(dst, viewFault, v.faultSize)
+		if dst, err = (proto.MarshalOptions{UseCachedSize: true}).MarshalAppend(dst, v.fault); err != nil {
+			return dst, err
+		}
 	}
-	dst = appendHead(dst, viewFault, v.faultSize)
-	return proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(dst, v.fault)
+	if v.generation != 0 {
+		dst = protowire.AppendTag(dst, viewGeneration, protowire.VarintType)
+		dst = protowire.AppendVarint(dst, v.generation)
+	}
+	return dst, nil
 }
 
 // sizeTTL is the size of a ttl as a google.protobuf.Duration.

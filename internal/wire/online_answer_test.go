@@ -56,8 +56,9 @@ func TestOnlineAnswerIsTheMessage(t *testing.T) {
 			if rapid.Bool().Draw(t, "fault") {
 				m.Fault = &status.Status{Code: 14, Message: rapid.String().Draw(t, "message")}
 			}
+			m.Generation = rapid.Uint64().Draw(t, "generation")
 			want.Views = append(want.Views, m)
-			answer.AddView(m.Name, m.EventTimesMicros, ttl, m.Fault)
+			answer.AddView(m.Name, m.EventTimesMicros, ttl, m.Fault, m.Generation)
 		}
 		wantBytes, err := proto.MarshalOptions{Deterministic: true}.Marshal(want)
 		if err != nil {
@@ -141,7 +142,7 @@ func TestOnlineAnswerSizes(t *testing.T) {
 			answer.Reset()
 			answer.Entities, answer.AsOf = []*twofoldv1.Column{m}, -1
 			answer.AddColumn(name, c)
-			answer.AddView("v"+name, events, 1_500_000, fault)
+			answer.AddView("v"+name, events, 1_500_000, fault, 0)
 			size, err := answer.Size()
 			if err != nil {
 				t.Fatal(err)

@@ -38,16 +38,22 @@ type SyncState struct {
 	DefinitionHash string `protobuf:"bytes,5,opt,name=definition_hash,json=definitionHash,proto3" json:"definition_hash,omitempty"`
 	// Name of the stored list of carried files (CarriedFiles). Empty is none.
 	Files string `protobuf:"bytes,6,opt,name=files,proto3" json:"files,omitempty"`
-	// The generation that is served; 0 with mode INCREMENTAL.
+	// The generation that is served; unset where there is none. With mode INCREMENTAL it is what was served under mode SNAPSHOT, for servers that still have
+	// that definition, until its time is over.
 	Live *Generation `protobuf:"bytes,7,opt,name=live,proto3" json:"live,omitempty"`
-	// Generations before the live one that are still stored, the latest first.
+	// Generations that were live before and are stored whole, the one that was replaced last first. Number 0 stands for the rows of mode INCREMENTAL.
 	Previous []*Generation `protobuf:"bytes,8,rep,name=previous,proto3" json:"previous,omitempty"`
-	// The generation that was begun last, which may have been given up half way. It is never served before it is live.
+	// Number of the generation that was begun last; the next one has a higher number.
 	BegunGeneration uint64 `protobuf:"varint,9,opt,name=begun_generation,json=begunGeneration,proto3" json:"begun_generation,omitempty"`
 	// Event time of the newest row carried: microseconds since the Unix epoch, UTC. 0 is none.
 	NewestEventMicros int64 `protobuf:"fixed64,10,opt,name=newest_event_micros,json=newestEventMicros,proto3" json:"newest_event_micros,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Generations of which rows may be stored and that are never served again: given up half way, or too old. They are removed. One that is being made is
+	// here until it is live.
+	Removing []*Generation `protobuf:"bytes,11,rep,name=removing,proto3" json:"removing,omitempty"`
+	// What was written on each server of the store before the rows were: a server without it has lost its data. Empty is not known.
+	Mark          string `protobuf:"bytes,12,opt,name=mark,proto3" json:"mark,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SyncState) Reset() {
@@ -150,10 +156,25 @@ func (x *SyncState) GetNewestEventMicros() int64 {
 	return 0
 }
 
+func (x *SyncState) GetRemoving() []*Generation {
+	if x != nil {
+		return x.Removing
+	}
+	return nil
+}
+
+func (x *SyncState) GetMark() string {
+	if x != nil {
+		return x.Mark
+	}
+	return ""
+}
+
 // Generation is one whole set of rows of a view.
 type Generation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Number, from 1 up.
+	// Number: the second in which it was begun, since the Unix epoch, UTC, by the syncer's clock, or one more than the one before; so it is never that of an
+	// earlier one, whatever the store has lost since.
 	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
 	// Where its rows are kept, as SyncState.rows.
 	Rows string `protobuf:"bytes,2,opt,name=rows,proto3" json:"rows,omitempty"`
@@ -165,10 +186,10 @@ type Generation struct {
 	ReplacedAtMicros int64 `protobuf:"fixed64,5,opt,name=replaced_at_micros,json=replacedAtMicros,proto3" json:"replaced_at_micros,omitempty"`
 	// Start of the run that made it, by the same clock.
 	SyncedAtMicros int64 `protobuf:"fixed64,6,opt,name=synced_at_micros,json=syncedAtMicros,proto3" json:"synced_at_micros,omitempty"`
-	// Stored list of the files that it was made of, as SyncState.files.
-	Files         string `protobuf:"bytes,7,opt,name=files,proto3" json:"files,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Event time of its newest row: microseconds since the Unix epoch, UTC. 0 is none.
+	NewestEventMicros int64 `protobuf:"fixed64,7,opt,name=newest_event_micros,json=newestEventMicros,proto3" json:"newest_event_micros,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Generation) Reset() {
@@ -243,11 +264,11 @@ func (x *Generation) GetSyncedAtMicros() int64 {
 	return 0
 }
 
-func (x *Generation) GetFiles() string {
+func (x *Generation) GetNewestEventMicros() int64 {
 	if x != nil {
-		return x.Files
+		return x.NewestEventMicros
 	}
-	return ""
+	return 0
 }
 
 // CarriedFiles lists the files whose rows have been carried, sorted by digest.
@@ -439,7 +460,7 @@ var File_twofold_v1_sync_state_proto protoreflect.FileDescriptor
 const file_twofold_v1_sync_state_proto_rawDesc = "" +
 	"\n" +
 	"\x1btwofold/v1/sync_state.proto\x12\n" +
-	"twofold.v1\x1a\x1dtwofold/v1/sync_service.proto\"\x91\x03\n" +
+	"twofold.v1\x1a\x1dtwofold/v1/sync_service.proto\"\xd9\x03\n" +
 	"\tSyncState\x12!\n" +
 	"\flease_number\x18\x01 \x01(\x04R\vleaseNumber\x12\x12\n" +
 	"\x04rows\x18\x02 \x01(\tR\x04rows\x12)\n" +
@@ -451,7 +472,9 @@ const file_twofold_v1_sync_state_proto_rawDesc = "" +
 	"\bprevious\x18\b \x03(\v2\x16.twofold.v1.GenerationR\bprevious\x12)\n" +
 	"\x10begun_generation\x18\t \x01(\x04R\x0fbegunGeneration\x12.\n" +
 	"\x13newest_event_micros\x18\n" +
-	" \x01(\x10R\x11newestEventMicros\"\xf2\x01\n" +
+	" \x01(\x10R\x11newestEventMicros\x122\n" +
+	"\bremoving\x18\v \x03(\v2\x16.twofold.v1.GenerationR\bremoving\x12\x12\n" +
+	"\x04mark\x18\f \x01(\tR\x04mark\"\x8c\x02\n" +
 	"\n" +
 	"Generation\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
@@ -459,8 +482,8 @@ const file_twofold_v1_sync_state_proto_rawDesc = "" +
 	"\bentities\x18\x03 \x01(\x04R\bentities\x12.\n" +
 	"\x13published_at_micros\x18\x04 \x01(\x10R\x11publishedAtMicros\x12,\n" +
 	"\x12replaced_at_micros\x18\x05 \x01(\x10R\x10replacedAtMicros\x12(\n" +
-	"\x10synced_at_micros\x18\x06 \x01(\x10R\x0esyncedAtMicros\x12\x14\n" +
-	"\x05files\x18\a \x01(\tR\x05files\"G\n" +
+	"\x10synced_at_micros\x18\x06 \x01(\x10R\x0esyncedAtMicros\x12.\n" +
+	"\x13newest_event_micros\x18\a \x01(\x10R\x11newestEventMicros\"G\n" +
 	"\fCarriedFiles\x12\x18\n" +
 	"\adigests\x18\x01 \x01(\fR\adigests\x12\x1d\n" +
 	"\n" +
@@ -501,12 +524,13 @@ var file_twofold_v1_sync_state_proto_goTypes = []any{
 var file_twofold_v1_sync_state_proto_depIdxs = []int32{
 	1, // 0: twofold.v1.SyncState.live:type_name -> twofold.v1.Generation
 	1, // 1: twofold.v1.SyncState.previous:type_name -> twofold.v1.Generation
-	5, // 2: twofold.v1.StoredSyncRuns.runs:type_name -> twofold.v1.SyncRun
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	1, // 2: twofold.v1.SyncState.removing:type_name -> twofold.v1.Generation
+	5, // 3: twofold.v1.StoredSyncRuns.runs:type_name -> twofold.v1.SyncRun
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_twofold_v1_sync_state_proto_init() }
