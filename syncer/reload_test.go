@@ -14,11 +14,15 @@ import (
 // registry reads definitions whose views without an interval are run every millisecond.
 func registry(t *testing.T, text string) *feature.Registry {
 	t.Helper()
-	set, err := definition.Parse([]definition.File{{Name: "d.yaml", Data: []byte(text)}}, definition.Defaults{SyncInterval: time.Millisecond})
+	set, err := parseDefinitions(text)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return set.Registry
+}
+
+func parseDefinitions(text string) (*definition.Set, error) {
+	return definition.Parse([]definition.File{{Name: "d.yaml", Data: []byte(text)}}, definition.Defaults{SyncInterval: time.Millisecond})
 }
 
 // TestReload replaces the definitions while Run is under way: what is new or changed is carried at once, what is as it was keeps its
