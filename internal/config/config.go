@@ -54,7 +54,12 @@ type Config struct {
 	// Replay: the process believes that it started at this instant (RFC 3339), and its clock runs on at normal speed from there. For
 	// demos, tests and replays of recorded data. Defaults to the real clock.
 	ClockStart time.Time `yaml:"clock_start"`
-	// Address of the server that client commands (get, train, explain, health) call, host:port. Defaults to localhost:7070.
+	// Address on which `twofold sync` serves gRPC (SyncService, health, reflection), host:port or :port; port 0 takes a free one, and none serves no gRPC. It is
+	// not used by `serve`, which serves SyncService on grpc_address. Defaults to :7073.
+	SyncGRPCAddress string `yaml:"sync_grpc_address"`
+	// Events start syncs when files come, between the runs of the schedule.
+	Events Events `yaml:"events"`
+	// Address of the server that client commands (get, train, explain, status, health) call, host:port. Defaults to localhost:7070.
 	Server string `yaml:"server"`
 }
 
@@ -170,6 +175,74 @@ type HotCache struct {
 	MaxStaleness time.Duration `yaml:"max_staleness"`
 }
 
+// Events start the sync of a view when a file of its source comes, changes or goes. The schedule of the view stays, and finds what no event told of.
+type Events struct {
+	// Time for which no event of a view must come before it is synced, so that a burst leads to one run; a plain number is seconds. Defaults to 5s.
+	Debounce time.Duration `yaml:"debounce"`
+	// Longest time that a view's first event waits, however many more come; a plain number is seconds. Defaults to 1m.
+	MaxWait time.Duration `yaml:"max_wait"`
+	// Webhook takes events over HTTP.
+	Webhook Webhook `yaml:"webhook"`
+	// Kafka is a topic of events.
+	Kafka Kafka `yaml:"kafka"`
+	// Folders are those of local files.
+	Folders Folders `yaml:"folders"`
+}
+
+// Webhook takes S3 event notifications on the HTTP address of the process that syncs.
+type Webhook struct {
+	// Whether event notifications of S3 are taken over HTTP, on http_address: true, false, or auto, which is true where a secret is set. With true and no secret anybody who
+	// reaches the address may post. Defaults to auto.
+	Enabled Toggle `yaml:"enabled"`
+	// Path that notifications are posted to. Defaults to /events.
+	Path string `yaml:"path"`
+	// What each request must bring along, as "Authorization: Bearer SECRET" or as the password of "Authorization: Basic" (https://twofold:SECRET@host/events). Better set in the
+	// environment than as a flag, which other users of the machine can see. Defaults to none.
+	Secret Secret `yaml:"secret"`
+	// Largest body of a request, in bytes, or with a unit: KiB, MiB, GiB. Defaults to 1MiB.
+	MaxBodyBytes Bytes `yaml:"max_body_bytes"`
+}
+
+// Kafka is a topic whose records are S3 event notifications.
+type Kafka struct {
+	// Addresses, host:port, of some brokers of the Kafka cluster that event notifications of S3 are read from, with commas between. Defaults to none, so that no topic is read.
+	Brokers List `yaml:"brokers"`
+	// Topic that is read; it goes with brokers. Defaults to none.
+	Topic string `yaml:"topic"`
+	// Consumer group that offsets are committed for; processes of one group share the partitions. Defaults to twofold.
+	Group string `yaml:"group"`
+	// Whether connections to the brokers are encrypted: true, false, or auto, which is true where tls_ca_file or tls_cert_file is set. Defaults to auto.
+	TLS Toggle `yaml:"tls"`
+	// PEM file of the certificate authorities that the brokers' certificates are checked by. Defaults to those of the system.
+	TLSCAFile string `yaml:"tls_ca_file"`
+	// PEM file of the certificate that this process shows to the brokers; goes with tls_key_file. Defaults to none.
+	TLSCertFile string `yaml:"tls_cert_file"`
+	// PEM file of the private key of that certificate. Defaults to none.
+	TLSKeyFile string `yaml:"tls_key_file"`
+	// How to log in to the brokers: plain, scram-sha-256 or scram-sha-512; goes with user and password. Defaults to none.
+	SASL string `yaml:"sasl"`
+	// User to log in as. Defaults to none.
+	User string `yaml:"user"`
+	// Password to log in with. Better set in the environment than as a flag, which other users of the machine can see. Defaults to none.
+	Password Secret `yaml:"password"`
+}
+
+// Folders are watched for local files that belong to views.
+type Folders struct {
+	// Whether the folders of local files that belong to views are watched: true or false. Defaults to false.
+	Enabled bool `yaml:"enabled"`
+	// Time for which a file's size and time of modification must not change before it counts as written; a plain number is seconds. Defaults to 5s.
+	Settle time.Duration `yaml:"settle"`
+	// Time between two looks at all files, where the system cannot tell of changes, or polling is wanted; a plain number is seconds. Defaults to 30s.
+	PollInterval time.Duration `yaml:"poll_interval"`
+	// Whether all files are looked at on that interval from the beginning: true or false. For network file systems, where the system tells only of what this machine itself
+	// changes. Defaults to false.
+	Poll bool `yaml:"poll"`
+}
+
+// NoAddress is the value of sync_grpc_address by which no gRPC is served.
+const NoAddress = "none"
+
 // SyncHTTPAddress is the default of http_address for `twofold sync`.
 const SyncHTTPAddress = ":7072"
 
@@ -187,10 +260,15 @@ func Defaults() Config {
 		SyncInProcess:       Auto,
 		GRPCAddress:         ":7070",
 		HTTPAddress:         ":7071",
+		SyncGRPCAddress:     ":7073",
 		DrainTimeout:        20 * time.Second,
-		Memory:              "50%",
-		Log:                 Log{Level: "info", Format: "text"},
-		HotCache:            HotCache{MaxStaleness: time.Second},
+		Events: Events{
+			Debounce: 5 * time.Second, MaxWait: time.Minute, Webhook: Webhook{Enabled: Auto, Path: "/events", MaxBodyBytes: 1 << 20},
+			Kafka: Kafka{Group: "twofold", TLS: Auto}, Folders: Folders{Settle: 5 * time.Second, PollInterval: 30 * time.Second},
+		},
+		Memory:   "50%",
+		Log:      Log{Level: "info", Format: "text"},
+		HotCache: HotCache{MaxStaleness: time.Second},
 		Limits: Limits{
 			MaxRowsPerRequest: 10_000, MaxFeaturesPerRequest: 5_000, MaxValuesPerRequest: 10_000_000, MaxKeyBytes: 8 << 10, MaxListElements: 1 << 16,
 			MaxMessageBytes: 64 << 20, MaxEntityRowsPerStream: 50_000_000, MaxConcurrentOnline: 1024, MaxOnlineStreams: 1024, MaxInFlightPerStream: 32,
@@ -211,3 +289,12 @@ func (c Config) UsesBreaker() bool { return c.OnlineStore.Breaker.Enabled.Or(!c.
 
 // UsesPathStyle reports whether S3's bucket stands in the URL's path.
 func (c Config) UsesPathStyle() bool { return c.S3.PathStyle.Or(c.S3.Endpoint != "") }
+
+// UsesWebhook reports whether the process that syncs takes events over HTTP.
+func (e Events) UsesWebhook() bool { return e.Webhook.Enabled.Or(!e.Webhook.Secret.IsZero()) }
+
+// UsesKafka reports whether the process that syncs reads events from a topic.
+func (e Events) UsesKafka() bool { return len(e.Kafka.Brokers.Items()) > 0 }
+
+// UsesTLS reports whether connections to the brokers are encrypted.
+func (k Kafka) UsesTLS() bool { return k.TLS.Or(k.TLSCAFile != "" || k.TLSCertFile != "") }

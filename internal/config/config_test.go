@@ -83,31 +83,48 @@ func TestPrecedence(t *testing.T) {
 	require.EqualValues(t, "default", l.Source("log.format"))
 }
 
+// companions sets the settings that one setting needs beside it: the halves of a pair of keys need each other.
+func companions(key string) []string {
+	var others []string
+	for _, together := range []map[string]string{
+		{"s3.access_key_id": "x", "s3.secret_access_key": "x"},
+		{"events.kafka.sasl": "plain", "events.kafka.user": "x", "events.kafka.password": "x"},
+		{"events.kafka.tls_cert_file": "x", "events.kafka.tls_key_file": "x"},
+		{"events.kafka.brokers": "h:1", "events.kafka.topic": "x"},
+	} {
+		if _, ok := together[key]; !ok && (key != "s3.session_token" || together["s3.access_key_id"] == "") {
+			continue
+		}
+		for other, text := range together {
+			if other != key {
+				others = append(others, "TWOFOLD_"+strings.ToUpper(strings.ReplaceAll(other, ".", "_"))+"="+text)
+			}
+		}
+	}
+	return others
+}
+
 // Every setting can be set in every place, so that no field is forgotten by one of them.
 func TestEveryFieldFromEverySource(t *testing.T) {
 	samples := map[string]string{
 		"duration": "7s", "time": "2013-07-01T12:00:00Z", "size": "3MiB", "number": "77", "secret": "s3cr3t", "url": "redis://u:s3cr3t@h:1/2",
-		"size|share": "25%", "list": "a,b", "auto|true|false": "false", "debug|info|warn|error": "error", "text|json": "json",
+		"size|share": "25%", "list": "a,b", "auto|true|false": "false", "true|false": "true", "debug|info|warn|error": "error", "text|json": "json",
 	}
 	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
 	config.AddFlags(fs)
 	for _, f := range config.Fields() {
 		text, ok := samples[fs.Lookup(f.Flag).Value.Type()]
 		if !ok {
-			text = map[string]string{"grpc_address": "h:1", "http_address": "h:2", "server": "h:3", "s3.endpoint": "http://h:4"}[f.Key]
+			text = map[string]string{"grpc_address": "h:1", "http_address": "h:2", "server": "h:3", "s3.endpoint": "http://h:4",
+				"sync_grpc_address": "h:5", "events.webhook.path": "/x", "events.kafka.sasl": "plain"}[f.Key]
+		}
+		if f.Key == "events.kafka.brokers" {
+			text = "a:1,b:2"
 		}
 		if text == "" {
 			text = "sample"
 		}
-		// The halves of a pair of keys need each other.
-		others := []string{}
-		if strings.HasPrefix(f.Key, "s3.") {
-			for _, pair := range []string{"s3.access_key_id", "s3.secret_access_key"} {
-				if f.Key != pair {
-					others = append(others, "TWOFOLD_"+strings.ToUpper(strings.ReplaceAll(pair, ".", "_"))+"=x")
-				}
-			}
-		}
+		others := companions(f.Key)
 		file := ""
 		for depth, name := range strings.Split(f.Key, ".") {
 			file += "\n" + strings.Repeat("  ", depth) + name + ":"
@@ -222,6 +239,25 @@ func TestErrorsNameSettingSourceAndMend(t *testing.T) {
 		{name: "port", args: []string{"--grpc-address=:http"}, want: `"http" is not a port; write a number from 0 to 65535`},
 		{name: "same port", args: []string{"--http-address=:7070"}, want: "is grpc_address too"},
 		{name: "server", args: []string{"--server=:7070"}, want: "is not a server's address"},
+		{name: "sync address", file: "sync_grpc_address: x", want: `sync_grpc_address (file`},
+		{name: "sync same port", args: []string{"--sync-grpc-address=:9", "--http-address=:9"}, want: `":9" is http_address too`},
+		{name: "debounce", file: "events: {debounce: 0}", want: "events.debounce (file"},
+		{name: "wait", file: "events: {debounce: 2m}", want: "events.max_wait (default): 1m is less than events.debounce, 2m"},
+		{name: "webhook", file: "events: {webhook: {enabled: maybe}}", want: "events.webhook.enabled (file"},
+		{name: "webhook path", file: "events: {webhook: {path: events}}", want: `"events" is not a path for events`},
+		{name: "webhook pattern", file: "events: {webhook: {path: '/{x}'}}", want: "has characters that are not for a path"},
+		{name: "webhook path taken", file: "events: {webhook: {path: /metrics}}", want: `"/metrics" is taken`},
+		{name: "webhook body", file: "events: {webhook: {max_body_bytes: 1}}", want: "1 is not from 1KiB to 1GiB"},
+		{name: "broker", file: "events: {kafka: {brokers: [a, 'b:1'], topic: t}}", want: `"a" is not a broker's address`},
+		{name: "topic", env: []string{"TWOFOLD_EVENTS_KAFKA_BROKERS=a:1"}, want: "events.kafka.topic (default): it is empty, and events.kafka.brokers is set"},
+		{name: "group", args: []string{"--events-kafka-group="}, want: "name a consumer group"},
+		{name: "TLS", file: "events: {kafka: {tls: false, tls_ca_file: x}}", want: "events.kafka.tls (file"},
+		{name: "half a certificate", file: "events: {kafka: {tls_key_file: x}}", want: "it goes with events.kafka.tls_key_file"},
+		{name: "SASL", file: "events: {kafka: {sasl: md5, user: u, password: hunter2}}", want: `"md5" is not known; write plain, scram-sha-256 or scram-sha-512`},
+		{name: "no password", file: "events: {kafka: {sasl: plain, user: u}}", want: "it goes with events.kafka.user and events.kafka.password"},
+		{name: "password alone", env: []string{"TWOFOLD_EVENTS_KAFKA_PASSWORD=hunter2"}, want: "it goes with events.kafka.user and events.kafka.password"},
+		{name: "folders", file: "events: {folders: {enabled: auto}}", want: `"auto" is not known; write true or false`},
+		{name: "settle", file: "events: {folders: {settle: 0, poll_interval: -1}}", want: "events.folders.poll_interval"},
 		{name: "unknown key", file: "grpc_adress: :1", want: `c.yaml:1:1: unknown setting "grpc_adress"; did you mean "grpc_address"?`},
 		{name: "unknown nested key", file: "s3:\n  regoin: x", want: `c.yaml:2:3: unknown setting "s3.regoin"; did you mean "s3.region"?`},
 		{name: "flat key", file: "s3_endpoint: x", want: `did you mean "s3.endpoint"?`},
@@ -350,6 +386,30 @@ func TestFlagsOfSomeKeysOnly(t *testing.T) {
 	require.Equal(t, []string{"config", "log-format", "log-level", "server"}, names)
 	require.Contains(t, fs.FlagUsages(), "(default localhost:7070)")
 	require.NotContains(t, fs.FlagUsages(), "Defaults to")
+}
+
+// What is left to the process is chosen by what else is set.
+func TestEventSwitches(t *testing.T) {
+	for _, c := range []struct {
+		file                string
+		webhook, kafka, tls bool
+	}{
+		{file: "{}"},
+		{file: "events: {webhook: {secret: x}}", webhook: true},
+		{file: "events: {webhook: {secret: x, enabled: false}}"},
+		{file: "events: {webhook: {enabled: true}}", webhook: true},
+		{file: "events: {kafka: {brokers: 'a:1, b:2', topic: t}}", kafka: true},
+		{file: "events: {kafka: {tls_ca_file: x}}", tls: true},
+		{file: "events: {kafka: {tls: true}}", tls: true},
+	} {
+		l, err := load(t, nil, nil, c.file)
+		require.NoError(t, err, c.file)
+		require.Equal(t, []bool{c.webhook, c.kafka, c.tls}, []bool{l.Events.UsesWebhook(), l.Events.UsesKafka(), l.Events.Kafka.UsesTLS()}, c.file)
+	}
+	for _, none := range []string{"sync_grpc_address: none", "sync_grpc_address: ''"} {
+		_, err := load(t, nil, nil, none)
+		require.NoError(t, err)
+	}
 }
 
 func TestReference(t *testing.T) {

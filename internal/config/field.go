@@ -137,6 +137,9 @@ func set(v reflect.Value, text string) error {
 		return err
 	case *List:
 		*p = List(text)
+	case *bool:
+		*p = text == "true"
+		return oneOf(text, "true", "false")
 	case *int:
 		n, err := strconv.Atoi(text)
 		if err != nil {
@@ -204,6 +207,8 @@ func kindOf(v reflect.Value) string {
 		return "size|share"
 	case List:
 		return "list"
+	case bool:
+		return "true|false"
 	case int:
 		return "number"
 	case Secret:

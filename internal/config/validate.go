@@ -52,6 +52,8 @@ func (l *Loaded) check() []error {
 	if c.GRPCAddress == c.HTTPAddress && !strings.HasSuffix(c.GRPCAddress, ":0") {
 		violation("http_address", fmt.Errorf("%q is grpc_address too; choose another port", c.HTTPAddress))
 	}
+	violation("sync_grpc_address", checkSyncGRPC(c.SyncGRPCAddress, c.HTTPAddress))
+	c.Events.check(violation)
 	violation("server", checkDial(c.Server))
 	c.Limits.check(violation)
 	violation("hot_cache.max_bytes", checkHotCacheSize(c.HotCache.MaxBytes))
