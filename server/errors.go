@@ -46,11 +46,11 @@ var codeOf = map[fault.Kind]codes.Code{
 
 // statusError turns an error into what the caller sees: the one place where kinds become gRPC codes. The text of an
 // internal error stays in the log, under an id that the caller gets.
-func (s *Server) statusError(ctx context.Context, method string, err error) error {
+func (e *endpoint) statusError(ctx context.Context, method string, err error) error {
 	if limit, ok := errors.AsType[*limitError](err); ok {
-		s.metrics.refused.WithLabelValues(limit.setting).Inc()
+		e.calls.refused.WithLabelValues(limit.setting).Inc()
 	}
-	return statusError(ctx, s.o.Logger, &s.failures, method, err)
+	return statusError(ctx, e.logger, &e.failures, method, err)
 }
 
 func statusError(ctx context.Context, log *slog.Logger, failures *failureLog, method string, err error) error {

@@ -23,6 +23,9 @@ func (s *Server) httpHandler() http.Handler {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		writeText(w, http.StatusOK, "Twofold. See /healthz, /readyz and /metrics; features are served over gRPC.")
 	})
+	for pattern, handler := range s.o.HTTPHandlers {
+		mux.Handle(pattern, handler)
+	}
 	return mux
 }
 

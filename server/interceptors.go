@@ -13,36 +13,36 @@ import (
 
 // interceptors are what happens around every call, outermost first: metrics; errors and panics become statuses; the
 // limit on calls at once.
-func (s *Server) interceptors() (unary, stream grpc.ServerOption) {
-	unary = grpc.ChainUnaryInterceptor(s.metrics.grpc.UnaryServerInterceptor(), s.unary)
-	stream = grpc.ChainStreamInterceptor(s.metrics.grpc.StreamServerInterceptor(), s.streaming)
+func (e *endpoint) interceptors() (unary, stream grpc.ServerOption) {
+	unary = grpc.ChainUnaryInterceptor(e.calls.grpc.UnaryServerInterceptor(), e.unary)
+	stream = grpc.ChainStreamInterceptor(e.calls.grpc.StreamServerInterceptor(), e.streaming)
 	return unary, stream
 }
 
-func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+func (e *endpoint) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	var resp any
 	err := fault.Guard(func() error {
-		return s.gates.passing(info.FullMethod, func() (err error) {
+		return e.gates.passing(info.FullMethod, func() (err error) {
 			resp, err = next(ctx, req)
 			return err
 		})
 	})
 	if err != nil {
-		return nil, s.statusError(ctx, info.FullMethod, err)
+		return nil, e.statusError(ctx, info.FullMethod, err)
 	}
 	return resp, nil
 }
 
-func (s *Server) streaming(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+func (e *endpoint) streaming(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	err := fault.Guard(func() error {
-		return s.gates.passing(info.FullMethod, func() error { return next(srv, stream) })
+		return e.gates.passing(info.FullMethod, func() error { return next(srv, stream) })
 	})
-	return s.statusError(stream.Context(), info.FullMethod, err)
+	return e.statusError(stream.Context(), info.FullMethod, err)
 }
 
 // validate checks a message against the rules written in the contract.
-func (s *Server) validate(message proto.Message) error {
-	err := s.validator.Validate(message)
+func (e *endpoint) validate(message proto.Message) error {
+	err := e.validator.Validate(message)
 	violations, ok := errors.AsType[*protovalidate.ValidationError](err)
 	if !ok || len(violations.Violations) == 0 {
 		return err

@@ -8,9 +8,29 @@ import (
 	"github.com/twofold-ml/twofold/internal/feature"
 )
 
-// metrics are the server's own; calls, codes and latencies by method come from the gRPC middleware.
-type metrics struct {
+// callMetrics are those of any gRPC server; calls, codes and latencies by method come from the gRPC middleware.
+type callMetrics struct {
 	grpc *grpcprom.ServerMetrics
+	// refused counts the requests past a limit, by its setting.
+	refused *prometheus.CounterVec
+}
+
+func newCallMetrics(registry *prometheus.Registry) *callMetrics {
+	m := &callMetrics{
+		grpc: grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
+			grpcprom.WithHistogramBuckets(latencyBuckets))),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "twofold_refused_requests_total",
+			Help: "Requests refused because they are past a limit, by the limit's setting (max_rows_per_request, …).",
+		}, []string{"limit"}),
+	}
+	registry.MustRegister(m.grpc, m.refused)
+	return m
+}
+
+// metrics are the server's own.
+type metrics struct {
+	calls *callMetrics
 	// onlineRows counts the rows of online answers by feature view and status.
 	onlineRows *prometheus.CounterVec
 	// pushedRows counts the rows of PushFeatures by feature view and outcome.
@@ -23,8 +43,6 @@ type metrics struct {
 	trainingFeatureRows *prometheus.CounterVec
 	// trainings are the historical calls under way.
 	trainings *trainings
-	// refused counts the requests past a limit, by its setting.
-	refused *prometheus.CounterVec
 	// streamed are the requests inside streams.
 	streamed *streamMetrics
 }
@@ -34,8 +52,7 @@ var latencyBuckets = []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .
 
 func newMetrics(registry *prometheus.Registry) *metrics {
 	m := &metrics{
-		grpc: grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(
-			grpcprom.WithHistogramBuckets(latencyBuckets))),
+		calls: newCallMetrics(registry),
 		onlineRows: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "twofold_online_rows_total",
 			Help: "Rows in answers of GetOnlineFeatures, by feature view and status (PRESENT, NOT_FOUND, EXPIRED, UNAVAILABLE).",
@@ -57,13 +74,9 @@ func newMetrics(registry *prometheus.Registry) *metrics {
 			Help: "Feature rows that GetHistoricalFeatures has read the keys of, or left unread because they cannot match, by feature view and outcome (read, pruned).",
 		}, []string{"feature_view", "outcome"}),
 		trainings: newTrainings(),
-		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "twofold_refused_requests_total",
-			Help: "Requests refused because they are past a limit, by the limit's setting (max_rows_per_request, …).",
-		}, []string{"limit"}),
-		streamed: newStreamMetrics(registry),
+		streamed:  newStreamMetrics(registry),
 	}
-	registry.MustRegister(m.grpc, m.onlineRows, m.pushedRows, m.trainingRows, m.trainingViewRows, m.trainingFeatureRows, m.trainings, m.refused,
+	registry.MustRegister(m.onlineRows, m.pushedRows, m.trainingRows, m.trainingViewRows, m.trainingFeatureRows, m.trainings,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -12,13 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"buf.build/go/protovalidate"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/health"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/reflection"
 
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/internal/definition"
@@ -57,6 +52,8 @@ type Options struct {
 	TempDir string
 	// Sync answers SyncService. Defaults to nil: the service is not served.
 	Sync twofoldv1.SyncServiceServer
+	// HTTPHandlers answer on further paths of the HTTP listener, by pattern of http.ServeMux. Defaults to none.
+	HTTPHandlers map[string]http.Handler
 	// MaxEventTimeAhead is how far after the server's clock the event time of a pushed row may be. Defaults to 5 min.
 	MaxEventTimeAhead time.Duration
 }
@@ -101,20 +98,15 @@ type Server struct {
 	twofoldv1.UnimplementedFeatureServiceServer
 	twofoldv1.UnimplementedRegistryServiceServer
 
-	o         Options
-	catalog   atomic.Pointer[catalog]
-	validator protovalidate.Validator
-	metrics   *metrics
-	failures  failureLog
-	gates     *gates
-	health    *health.Server
-	ready     atomic.Pointer[readiness]
+	*endpoint
+
+	o       Options
+	catalog atomic.Pointer[catalog]
+	metrics *metrics
+	ready   atomic.Pointer[readiness]
 	// trainingMemory is shared by all historical calls.
 	trainingMemory *training.Budget
 	reloading      sync.Mutex // held while a new catalog is made ready
-	// stopping is closed by stop when the server begins to drain: calls that could go on for ever end then.
-	stopping chan struct{}
-	stop     func()
 }
 
 // New returns a server of these definitions and stores.
@@ -126,19 +118,17 @@ func New(o Options) (*Server, error) {
 	if err := o.refusePaths(); err != nil {
 		return nil, err
 	}
-	validator, err := protovalidate.New()
-	if err != nil {
-		return nil, fmt.Errorf("server: request validator: %w", err)
-	}
 	m := newMetrics(o.Metrics)
+	endpoint, err := newEndpoint(o.Logger, m.calls, newGates(o.Limits, o.Metrics), o.MaxMessageBytes, o.DrainTimeout)
+	if err != nil {
+		return nil, err
+	}
 	catalog, err := newCatalog(o.Definitions, m, o.Online, nil)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, trainingMemory: training.NewBudget(o.TrainingMemory, o.TrainingMemoryInUse), validator: validator, metrics: m, gates: newGates(o.Limits, o.Metrics), health: health.NewServer()}
+	s := &Server{endpoint: endpoint, o: o, trainingMemory: training.NewBudget(o.TrainingMemory, o.TrainingMemoryInUse), metrics: m}
 	s.catalog.Store(catalog)
-	s.stopping = make(chan struct{})
-	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	s.setReady(errors.New("starting"))
 	if err := o.Metrics.Register(unsyncedCollector{s}); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
@@ -170,6 +160,7 @@ func (s *Server) Serve(ctx context.Context, grpcListener, httpListener net.Liste
 	}
 	stopPinging()
 	<-watched // the caller closes the store next
+	s.setReady(errors.New("stopping"))
 	s.drain(grpcServer)
 	closing, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -177,34 +168,6 @@ func (s *Server) Serve(ctx context.Context, grpcListener, httpListener net.Liste
 		_ = httpServer.Close()
 	}
 	return err
-}
-
-func wrap(what string, err error) error {
-	if err == nil || errors.Is(err, http.ErrServerClosed) || errors.Is(err, grpc.ErrServerStopped) {
-		return nil
-	}
-	return fmt.Errorf("%s server: %w", what, err)
-}
-
-// drain stops taking calls and waits for those under way, no longer than the drain timeout.
-func (s *Server) drain(grpcServer *grpc.Server) {
-	s.setReady(errors.New("stopping"))
-	s.health.Shutdown()
-	s.stop()
-	done := make(chan struct{})
-	go func() {
-		grpcServer.GracefulStop()
-		close(done)
-	}()
-	timeout := time.NewTimer(s.o.DrainTimeout)
-	defer timeout.Stop()
-	select {
-	case <-done:
-	case <-timeout.C:
-		s.o.Logger.Warn("calls still under way after the drain timeout are cut off", "drain_timeout", s.o.DrainTimeout)
-		grpcServer.Stop()
-		<-done
-	}
 }
 
 const (
@@ -215,24 +178,19 @@ const (
 	writeBufferBytes = 128 << 10
 )
 
+func wrap(what string, err error) error {
+	if err == nil || errors.Is(err, http.ErrServerClosed) || errors.Is(err, grpc.ErrServerStopped) {
+		return nil
+	}
+	return fmt.Errorf("%s server: %w", what, err)
+}
+
 func (s *Server) newGRPCServer() *grpc.Server {
-	unary, stream := s.interceptors()
-	g := grpc.NewServer(
-		grpc.ForceServerCodecV2(newCodec()),
-		grpc.NumStreamWorkers(streamWorkers),
-		grpc.WriteBufferSize(writeBufferBytes),
-		grpc.MaxRecvMsgSize(s.o.MaxMessageBytes),
-		grpc.MaxSendMsgSize(s.o.MaxMessageBytes),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
-		unary, stream,
-	)
+	g := s.newServer(grpc.ForceServerCodecV2(newCodec()), grpc.NumStreamWorkers(streamWorkers), grpc.WriteBufferSize(writeBufferBytes))
 	g.RegisterService(featureService(), s)
 	twofoldv1.RegisterRegistryServiceServer(g, s)
 	if s.o.Sync != nil {
-		twofoldv1.RegisterSyncServiceServer(g, syncService{s.o.Sync, s})
+		twofoldv1.RegisterSyncServiceServer(g, syncService{s.o.Sync, s.endpoint})
 	}
-	healthpb.RegisterHealthServer(g, s.health)
-	reflection.Register(g)
 	return g
 }

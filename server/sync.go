@@ -13,7 +13,7 @@ import (
 // syncService answers SyncService: it checks requests, and ends calls that could go on for ever when the server stops.
 type syncService struct {
 	twofoldv1.SyncServiceServer
-	server *Server
+	server *endpoint
 }
 
 var errStopping = fault.New(fault.Unavailable, "this server is stopping; ask another")
