@@ -26,10 +26,14 @@ func (s *Syncer) Run(ctx context.Context) error {
 	schedule := &schedule{syncer: s, views: map[string]*scheduled{}}
 	defer schedule.group.Wait()
 	defer schedule.end()
+	answerEvents := sync.OnceFunc(func() { schedule.group.Go(func() { schedule.answerEvents(ctx) }) })
 	for {
 		current := s.definitions.Load()
 		schedule.replace(ctx, syncedViews(current.registry))
 		s.schedule.Store(schedule)
+		if s.o.Events != nil {
+			answerEvents()
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -195,7 +199,7 @@ func (s *schedule) repeat(ctx, until context.Context, v *scheduled, trigger twof
 			return
 		}
 		request, waiters := v.take(Request{Trigger: trigger})
-		report := s.syncer.SyncView(ctx, v.view, request)
+		report := s.syncer.syncWithEvents(ctx, v.view, request)
 		s.running.Unlock()
 		for _, waiter := range waiters {
 			waiter <- report

@@ -18,6 +18,7 @@ import (
 	"github.com/twofold-ml/twofold/internal/online"
 	"github.com/twofold-ml/twofold/internal/pit"
 	"github.com/twofold-ml/twofold/internal/syncstate"
+	"github.com/twofold-ml/twofold/syncer/event"
 )
 
 // Options is what a Syncer is made of.
@@ -34,6 +35,8 @@ type Options struct {
 	Logger *slog.Logger
 	// OnReport is called after each run of each view, from one goroutine at a time. Defaults to none.
 	OnReport func(Report)
+	// Events are those that Run syncs views for, beside their schedules. Defaults to nil: there are none.
+	Events *event.Queue
 	// LossCheckInterval is the time between two looks whether the online store still has what Run carried there; one that was
 	// emptied is filled again at once, however long a view's interval. Defaults to 10 s.
 	LossCheckInterval time.Duration

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -34,6 +35,9 @@ type Folders struct {
 	logger  *slog.Logger
 	watcher *fsnotify.Watcher // none where folders are polled
 
+	// reached is by which router it goes, for those who wait.
+	reached reachedRouter
+
 	router *Router
 	roots  []string
 	// files are those that belong to a view.
@@ -55,7 +59,9 @@ type watchedFile struct {
 func NewFolders(o FolderOptions) *Folders {
 	setDefault(&o.Settle, 5*time.Second)
 	setDefault(&o.PollInterval, 30*time.Second)
-	return &Folders{o: o, logger: o.Intake.logger, files: map[string]*watchedFile{}, unsettled: map[string]*watchedFile{}}
+	return &Folders{
+		o: o, logger: o.Intake.logger, files: map[string]*watchedFile{}, unsettled: map[string]*watchedFile{}, reached: reachedRouter{changed: make(chan struct{})},
+	}
 }
 
 // Run watches until ctx is done, and returns nil.
@@ -91,6 +97,45 @@ func (f *Folders) begin(router *Router, first bool) {
 		f.logger.Info("watching local files for events", "places", len(f.roots), "polling", f.watcher == nil)
 	}
 	f.scan(f.learn)
+	f.reached.set(router)
+}
+
+// reachedRouter is the last router whose files are known.
+type reachedRouter struct {
+	mu     sync.Mutex
+	router *Router
+	// changed is closed, and made anew, when the router changes.
+	changed chan struct{}
+}
+
+func (r *reachedRouter) set(router *Router) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.router = router
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+func (r *reachedRouter) get() (*Router, <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.router, r.changed
+}
+
+// Await waits until Run goes by the router that its intake has, and knows the files: whatever comes from then on is told of. The error is that of ctx.
+func (f *Folders) Await(ctx context.Context) error {
+	for {
+		wanted, _ := f.o.Intake.current()
+		reached, changed := f.reached.get()
+		if reached == wanted {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
 }
 
 func (f *Folders) stopWatching() {
