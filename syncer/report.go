@@ -1,6 +1,7 @@
 package syncer
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -115,6 +116,14 @@ func (r Report) LogValue() slog.Value {
 		slog.Uint64("generation", r.Generation), slog.Duration("lag", r.Lag()), slog.Duration("elapsed", r.Elapsed))
 }
 
+// failed says that the run ended with an error: what it had to do failed, or ctx was done because the process stops.
+func (r *Report) failed(ctx context.Context) {
+	r.Outcome = twofoldv1.SyncOutcome_SYNC_OUTCOME_FAILED
+	if ctx.Err() != nil {
+		r.Outcome, r.Note = twofoldv1.SyncOutcome_SYNC_OUTCOME_STOPPED, "the process was told to stop"
+	}
+}
+
 func (r *Report) addRead(s pit.LatestStats) {
 	r.RowsRead, r.RowsPruned, r.RowsBad, r.RowsFuture = s.RowsRead, s.RowsPruned, s.RowsBad, s.RowsFuture
 	r.Entities, r.Versions = s.Entities, s.Winners
@@ -154,7 +163,7 @@ func (r Report) Run() *twofoldv1.SyncRun {
 	if !r.Newest.IsZero() {
 		run.NewestEventMicros, run.Lag = r.Newest.UnixMicro(), durationpb.New(r.Lag())
 	}
-	if r.Err != nil {
+	if r.Err != nil && r.Outcome != twofoldv1.SyncOutcome_SYNC_OUTCOME_STOPPED {
 		run.Error = r.Err.Error()
 	}
 	return run

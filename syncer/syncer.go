@@ -193,6 +193,8 @@ func (s *Syncer) SyncView(ctx context.Context, view *feature.View, r Request) Re
 
 func (s *Syncer) log(ctx context.Context, r Report) {
 	switch {
+	case r.Outcome == twofoldv1.SyncOutcome_SYNC_OUTCOME_STOPPED:
+		s.o.Logger.InfoContext(ctx, "sync stopped, because the process is; the next run carries what is left", "feature_view", r.View, "report", r)
 	case r.Err != nil:
 		s.o.Logger.ErrorContext(ctx, "sync failed", "feature_view", r.View, "report", r, "error", r.Err)
 	case r.Outcome == twofoldv1.SyncOutcome_SYNC_OUTCOME_LEASED:
@@ -210,7 +212,7 @@ func (s *Syncer) lease(ctx context.Context, view *feature.View, report *Report, 
 		return nil
 	}
 	if err != nil {
-		report.Outcome = twofoldv1.SyncOutcome_SYNC_OUTCOME_FAILED
+		report.failed(ctx)
 		return err
 	}
 	report.Started = s.o.Now() // waiting may have taken a while, and what came meanwhile is carried
@@ -223,7 +225,7 @@ func (s *Syncer) lease(ctx context.Context, view *feature.View, report *Report, 
 	}
 	switch {
 	case err != nil:
-		report.Outcome = twofoldv1.SyncOutcome_SYNC_OUTCOME_FAILED
+		report.failed(ctx)
 	case report.Outcome == twofoldv1.SyncOutcome_SYNC_OUTCOME_RUNNING:
 		report.Outcome = twofoldv1.SyncOutcome_SYNC_OUTCOME_SUCCEEDED
 	}

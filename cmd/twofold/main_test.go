@@ -55,7 +55,7 @@ func replay(t *testing.T) []string {
 // command returns the program with an environment of its own: nothing of the developer's reaches it but PATH and folders.
 func command(t *testing.T, env []string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(t.Context(), program(), args...)
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TMPDIR=" + t.TempDir()}, env...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TMPDIR=" + t.TempDir(), "TWOFOLD_SYNC_GRPC_ADDRESS=127.0.0.1:0"}, env...)
 	return cmd
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -78,6 +79,8 @@ type serving struct {
 	syncer *syncer.Syncer
 	syncs  bool
 	status *syncStatus
+	// events start syncs, where it syncs and was told to take some; else nil.
+	events *syncEvents
 	// reloader is nil where the definitions stay as they are.
 	reloader *reloader
 }
@@ -107,7 +110,7 @@ func (p *process) newServing(set *definition.Set) (*serving, error) {
 	if err := s.newSyncer(set); err != nil {
 		return nil, err
 	}
-	options.Sync = &syncer.Service{Syncer: s.syncer}
+	options.Sync, options.HTTPHandlers = &syncer.Service{Syncer: s.syncer}, s.events.handlers()
 	s.server, err = server.New(options)
 	if err != nil {
 		return nil, err
@@ -127,9 +130,12 @@ func (s *serving) newSyncer(set *definition.Set) (err error) {
 	registry := prometheus.NewRegistry()
 	if s.syncs {
 		registry = s.metrics
+		if s.events, err = s.process.newSyncEvents(registry); err != nil {
+			return err
+		}
 	}
-	s.status = newSyncStatus(registry)
-	s.syncer, err = s.process.newSyncer(set, s.status)
+	s.status = newSyncStatus(registry, s.process.now)
+	s.syncer, err = s.process.newSyncer(set, s.status, s.events)
 	return err
 }
 
@@ -161,10 +167,18 @@ func (s *serving) run(ctx context.Context) error {
 	synced := make(chan error, 1)
 	go func() {
 		var err error
-		if s.syncs {
+		if s.syncs && s.events.await(ctx) == nil {
 			err = s.syncer.Run(ctx)
 		}
 		synced <- err
+	}()
+	sourced := make(chan error, 1)
+	go func() {
+		err := s.events.run(ctx)
+		if err != nil {
+			stop()
+		}
+		sourced <- err
 	}()
 	var reloads sync.WaitGroup
 	if s.reloader != nil {
@@ -174,9 +188,7 @@ func (s *serving) run(ctx context.Context) error {
 	err := s.server.Serve(ctx, s.grpc, s.http)
 	stop()
 	reloads.Wait()
-	if syncErr := <-synced; err == nil {
-		err = syncErr
-	}
+	err = errors.Join(err, <-synced, <-sourced)
 	log.Info("stopped")
 	return err
 }
@@ -186,7 +198,7 @@ func (s *serving) reload(ctx context.Context, set *definition.Set) error {
 	if err := s.server.Reload(ctx, set); err != nil {
 		return err
 	}
-	return reloadSyncer(s.syncer, s.status, set)
+	return reloadSyncer(ctx, s.syncer, s.status, s.events, set)
 }
 
 // listen opens a listener.

@@ -325,3 +325,25 @@ func TestFoldersAtRandom(t *testing.T) {
 		listening.Wait()
 	})
 }
+
+// TestFoldersAwait: who has waited has every later file told of, those of views that a new router brought included.
+func TestFoldersAwait(t *testing.T) {
+	folder := t.TempDir()
+	b := newBench(t, "v", filepath.Join(folder, "v"))
+	f := NewFolders(FolderOptions{Intake: b.Intake, Settle: time.Millisecond})
+	none, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, f.Await(none), context.Canceled, "it does not watch yet")
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- f.Run(ctx) }()
+	require.NoError(t, f.Await(t.Context()))
+	write(t, filepath.Join(folder, "v", "1.parquet"), "x")
+	expect(t, b, folder, "v/1.parquet")
+	b.Replace(router(t, "v", filepath.Join(folder, "v"), "w", filepath.Join(folder, "w")))
+	require.NoError(t, f.Await(t.Context()))
+	write(t, filepath.Join(folder, "w", "1.parquet"), "x")
+	expect(t, b, folder, "w/1.parquet")
+	stop()
+	require.NoError(t, <-ended)
+}

@@ -112,6 +112,8 @@ const (
 	SyncOutcome_SYNC_OUTCOME_FAILED SyncOutcome = 4
 	// Another syncer holds the view's lease.
 	SyncOutcome_SYNC_OUTCOME_LEASED SyncOutcome = 5
+	// The process was told to stop before the run had ended; rows that it had written stay, and the next run carries the rest.
+	SyncOutcome_SYNC_OUTCOME_STOPPED SyncOutcome = 6
 )
 
 // Enum value maps for SyncOutcome.
@@ -123,6 +125,7 @@ var (
 		3: "SYNC_OUTCOME_NOTHING_NEW",
 		4: "SYNC_OUTCOME_FAILED",
 		5: "SYNC_OUTCOME_LEASED",
+		6: "SYNC_OUTCOME_STOPPED",
 	}
 	SyncOutcome_value = map[string]int32{
 		"SYNC_OUTCOME_UNSPECIFIED": 0,
@@ -131,6 +134,7 @@ var (
 		"SYNC_OUTCOME_NOTHING_NEW": 3,
 		"SYNC_OUTCOME_FAILED":      4,
 		"SYNC_OUTCOME_LEASED":      5,
+		"SYNC_OUTCOME_STOPPED":     6,
 	}
 )
 
@@ -595,7 +599,7 @@ type SyncStatus struct {
 	Lag *durationpb.Duration `protobuf:"bytes,8,opt,name=lag,proto3" json:"lag,omitempty"`
 	// Time until rows of the last good run begin to expire, 0 where they have begun to; unset where they never do.
 	UntilGap *durationpb.Duration `protobuf:"bytes,9,opt,name=until_gap,json=untilGap,proto3" json:"until_gap,omitempty"`
-	// Number of entities of the last generation, where mode is SNAPSHOT.
+	// Number of entities: of the live generation, where mode is SNAPSHOT; else those that the last remembered run which read every file found. 0 where neither is known.
 	Entities uint64 `protobuf:"varint,10,opt,name=entities,proto3" json:"entities,omitempty"`
 	// Number of the live generation; 0 with mode INCREMENTAL.
 	Generation uint64 `protobuf:"varint,11,opt,name=generation,proto3" json:"generation,omitempty"`
@@ -1112,14 +1116,15 @@ const file_twofold_v1_sync_service_proto_rawDesc = "" +
 	"\x14SYNC_TRIGGER_REQUEST\x10\x04\x12\x16\n" +
 	"\x12SYNC_TRIGGER_EVENT\x10\x05\x12\x15\n" +
 	"\x11SYNC_TRIGGER_LOSS\x10\x06\x12\x1c\n" +
-	"\x18SYNC_TRIGGER_DEFINITIONS\x10\a*\xb1\x01\n" +
+	"\x18SYNC_TRIGGER_DEFINITIONS\x10\a*\xcb\x01\n" +
 	"\vSyncOutcome\x12\x1c\n" +
 	"\x18SYNC_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SYNC_OUTCOME_RUNNING\x10\x01\x12\x1a\n" +
 	"\x16SYNC_OUTCOME_SUCCEEDED\x10\x02\x12\x1c\n" +
 	"\x18SYNC_OUTCOME_NOTHING_NEW\x10\x03\x12\x17\n" +
 	"\x13SYNC_OUTCOME_FAILED\x10\x04\x12\x17\n" +
-	"\x13SYNC_OUTCOME_LEASED\x10\x052\xd2\x02\n" +
+	"\x13SYNC_OUTCOME_LEASED\x10\x05\x12\x18\n" +
+	"\x14SYNC_OUTCOME_STOPPED\x10\x062\xd2\x02\n" +
 	"\vSyncService\x12N\n" +
 	"\vTriggerSync\x12\x1e.twofold.v1.TriggerSyncRequest\x1a\x1f.twofold.v1.TriggerSyncResponse\x12Q\n" +
 	"\fListSyncRuns\x12\x1f.twofold.v1.ListSyncRunsRequest\x1a .twofold.v1.ListSyncRunsResponse\x12J\n" +
