@@ -152,7 +152,8 @@ func (s *syncStatus) add(r syncer.Report) {
 		v.problem = r.Err.Error()
 	default:
 		v.problem, v.good, v.lag = "", r.Started, r.Lag()
-		if r.Newest.After(v.newest) {
+		// Of mode INCREMENTAL a run tells of what it has carried itself, and the rows of earlier ones stay.
+		if nothingNew := r.Outcome == twofoldv1.SyncOutcome_SYNC_OUTCOME_NOTHING_NEW; nothingNew || r.Generation != 0 || r.Newest.After(v.newest) {
 			v.newest = r.Newest
 		}
 		if r.Outcome != twofoldv1.SyncOutcome_SYNC_OUTCOME_NOTHING_NEW {
