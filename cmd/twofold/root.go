@@ -53,14 +53,15 @@ func (a *app) root() *cobra.Command {
 		a.initCommand(), a.lintCommand(), a.planCommand(), a.applyCommand(),
 		a.configCommand(), a.versionCommand(),
 	)
-	for _, command := range append(root.Commands(), root) {
-		checkArguments(command)
-	}
+	checkArguments(root)
 	return root
 }
 
-// checkArguments makes a wrong number of arguments a usage error.
+// checkArguments makes a wrong number of arguments a usage error, for a command and those below it.
 func checkArguments(command *cobra.Command) {
+	for _, below := range command.Commands() {
+		checkArguments(below)
+	}
 	check := command.Args
 	command.Args = func(cmd *cobra.Command, args []string) error {
 		if check == nil {
