@@ -161,10 +161,10 @@ func generations(v *feature.View) int {
 	return 1
 }
 
-// nameBytes is the length of the name under which a view's rows are stored: a generation of a snapshot is view@7.
+// nameBytes is the length of the name under which a view's rows are stored: a generation of a snapshot is view@1795437600.
 func nameBytes(v *feature.View) int {
 	if v.Sync.Mode == feature.Snapshot {
-		return len(v.Name) + len("@1")
+		return len(v.Name) + len("@1795437600")
 	}
 	return len(v.Name)
 }
