@@ -70,7 +70,7 @@ feature_views:
 
 // TestNotSupported: what a definition asks for and this version cannot do is refused before anything is synced.
 func TestNotSupported(t *testing.T) {
-	for _, sync := range []string{"{mode: SNAPSHOT, audit: BEFORE_PUBLISH}", "{keep_last_good: true}"} {
+	for _, sync := range []string{"{mode: SNAPSHOT, audit: BEFORE_PUBLISH}"} {
 		r := registry(t, `
 entities: [{name: user, keys: [{name: user_id, type: INT64}]}]
 feature_views:

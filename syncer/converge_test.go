@@ -119,8 +119,9 @@ type convergence struct {
 	offline     *offline.Store
 	view        *feature.View
 	plan        *online.Plan
-	// files are the rows of each file: user, event time, created time, value.
-	files map[string][][4]int64
+	// files are the rows of each file: user, event time, created time, value; pushed are rows of none.
+	files  map[string][][4]int64
+	pushed [][4]int64
 }
 
 const convergentDefinitions = `
@@ -195,26 +196,51 @@ func (c *convergence) sync() syncer.Report {
 	}
 }
 
-// die runs a syncer whose process dies at one of its first calls of the store.
-func (c *convergence) die() {
+// die runs a syncer whose process dies at one of its first calls of the store, unless it makes fewer.
+func (c *convergence) die() syncer.Report {
 	c.driver.mu.Lock()
 	c.driver.left, c.driver.after = c.r.IntN(30), c.r.IntN(2) == 0
 	c.driver.mu.Unlock()
-	c.sync() // whatever it reports
+	report := c.sync()
 	c.driver.mu.Lock()
 	c.driver.left, c.driver.after = -1, false
 	c.driver.mu.Unlock()
+	return report
 }
 
-// check compares every user with the newest of all rows up to now: by event time, created time, name of the file and place in it.
-func (c *convergence) check(report syncer.Report) {
-	newest := c.newest()
-	keys := convergentKeys()
-	result, err := c.store.Read(c.Context(), c.plan, []*feature.Column{keys}, online.ReadOptions{AsOf: feature.AsOf(c.clock.Now().UnixMicro())})
+// newest are, of each user, the newest row up to now that is not too old to be kept: by event time, created time, name of the file and place in it.
+func (c *convergence) newest() map[int64][4]int64 {
+	newest, now := map[int64][4]int64{}, feature.AsOf(c.clock.Now().UnixMicro())
+	offer := func(row [4]int64) {
+		best, ok := newest[row[0]]
+		if row[1] <= int64(now) && !c.view.KeepFor().Expired(feature.EventTime(row[1]), now) && (!ok || cmp.Or(cmp.Compare(row[1], best[1]), cmp.Compare(row[2], best[2])) >= 0) {
+			newest[row[0]] = row
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.files)) {
+		for _, row := range c.files[name] {
+			offer(row)
+		}
+	}
+	for _, row := range c.pushed {
+		offer(row)
+	}
+	return newest
+}
+
+// read reads every user, expired or not.
+func (c *convergence) read() *online.Result {
+	result, err := c.store.Read(c.Context(), c.plan, []*feature.Column{convergentKeys()}, online.ReadOptions{AsOf: feature.AsOf(c.clock.Now().UnixMicro()), IncludeExpired: true})
 	require.NoError(c, err)
+	return result
+}
+
+// check compares every user with what is to be stored.
+func (c *convergence) check(report syncer.Report) {
+	newest, result := c.newest(), c.read()
 	for user := range int64(convergentUsers) {
 		want, ok := newest[user]
-		if result.Columns[0].IsPresent(int(user)) != ok || result.Columns[0].Int64s[user] != want[3] || result.EventTimes[0][user] != want[1] {
+		if (result.Columns[0].Status[user] != feature.NotFound) != ok || result.Columns[0].Int64s[user] != want[3] || result.EventTimes[0][user] != want[1] {
 			c.Errorf("user %d: got %d of %d, want %v; files %v; %v", user, result.Columns[0].Int64s[user], result.EventTimes[0][user], want, c.files, report)
 		}
 	}
@@ -226,20 +252,6 @@ func convergentKeys() *feature.Column {
 		keys.AppendInt64(user)
 	}
 	return keys
-}
-
-// newest is the row of each user that is to be served.
-func (c *convergence) newest() map[int64][4]int64 {
-	newest := map[int64][4]int64{}
-	for _, name := range slices.Sorted(maps.Keys(c.files)) {
-		for _, row := range c.files[name] {
-			best, ok := newest[row[0]]
-			if row[1] <= c.clock.Now().UnixMicro() && (!ok || cmp.Or(cmp.Compare(row[1], best[1]), cmp.Compare(row[2], best[2])) >= 0) {
-				newest[row[0]] = row
-			}
-		}
-	}
-	return newest
 }
 
 // run lets a source grow, time pass and syncers die, and after each sync that ended well compares all.

@@ -61,7 +61,7 @@ func TestExpiredVersions(t *testing.T) {
 	r := run()
 	want := syncer.Report{
 		ID: r.ID, Host: r.Host, Outcome: twofoldv1.SyncOutcome_SYNC_OUTCOME_SUCCEEDED, FilesRead: 1,
-		View: "v", Started: start, Elapsed: r.Elapsed, Newest: start.Add(-time.Hour),
+		View: "v", Started: start, Elapsed: r.Elapsed, Newest: start.Add(-time.Hour), Oldest: start.Add(-100 * time.Hour),
 		RowsRead: 8, RowsBad: pit.BadCounts{pit.NullKey: 1}, RowsExpired: 2, Entities: 2, Versions: 5, Written: r.Written, Older: 5 - r.Written,
 	}
 	if diff := cmp.Diff(want, r); diff != "" {

@@ -61,10 +61,12 @@ type Report struct {
 	// Written, Older, Unchanged and Expired say what became of those rows: stored; not stored because the store has
 	// a newer one, or as many newer ones as it keeps; stored already; not stored because it grew too old while the run went on.
 	Written, Older, Unchanged, Expired int64
-	// Newest is the newest event time found; the zero time where there was no row.
-	Newest time.Time
+	// Newest is the newest event time found, and Oldest the least of the rows to carry; the zero time where there was no row.
+	Newest, Oldest time.Time
 	// Generation is the number of the generation that was made, live or not; 0 with mode INCREMENTAL.
 	Generation uint64
+	// EntitiesDropped is how many entities lost their last good rows, because these were older than the view keeps rows.
+	EntitiesDropped int64
 	// QuarantineFiles are the files of bad rows that were written.
 	QuarantineFiles []string
 	// Err is why the run failed; nil where it did not.
@@ -97,6 +99,9 @@ func (r Report) String() string {
 	if r.Generation != 0 && r.Err == nil {
 		line += fmt.Sprintf("; generation %d is live", r.Generation)
 	}
+	if r.EntitiesDropped > 0 {
+		line += fmt.Sprintf("; rows of %d entities were too old and are gone", r.EntitiesDropped)
+	}
 	if len(r.QuarantineFiles) > 0 {
 		line += "; bad rows are in " + strings.Join(r.QuarantineFiles, ", ")
 	}
@@ -113,7 +118,7 @@ func (r Report) LogValue() slog.Value {
 		slog.Int64("rows_read", r.RowsRead), slog.Int64("rows_pruned", r.RowsPruned), slog.Int64("rows_bad", r.RowsBad.Total()),
 		slog.Int64("rows_future", r.RowsFuture), slog.Int64("rows_expired", r.RowsExpired), slog.Int64("rows_superseded", r.RowsSuperseded), slog.Int64("entities", r.Entities), slog.Int64("versions", r.Versions),
 		slog.Int64("written", r.Written), slog.Int64("older", r.Older), slog.Int64("unchanged", r.Unchanged), slog.Int64("expired", r.Expired),
-		slog.Uint64("generation", r.Generation), slog.Duration("lag", r.Lag()), slog.Duration("elapsed", r.Elapsed))
+		slog.Uint64("generation", r.Generation), slog.Int64("entities_dropped", r.EntitiesDropped), slog.Duration("lag", r.Lag()), slog.Duration("elapsed", r.Elapsed))
 }
 
 // failed says that the run ended with an error: what it had to do failed, or ctx was done because the process stops.
@@ -137,8 +142,12 @@ func (r *Report) addWritten(s online.WriteStats, batch pit.WinnerBatch) {
 	r.Unchanged += int64(s.Unchanged)
 	r.Expired += int64(s.Expired)
 	for _, micros := range batch.EventTimes.Int64s {
-		if t := time.UnixMicro(micros).UTC(); t.After(r.Newest) {
+		t := time.UnixMicro(micros).UTC()
+		if t.After(r.Newest) {
 			r.Newest = t
+		}
+		if r.Oldest.IsZero() || t.Before(r.Oldest) {
+			r.Oldest = t
 		}
 	}
 }
@@ -150,7 +159,7 @@ func (r Report) Run() *twofoldv1.SyncRun {
 		FilesRead: uint64(r.FilesRead), FilesUnchanged: uint64(r.FilesUnchanged),
 		RowsRead: uint64(r.RowsRead), RowsPruned: uint64(r.RowsPruned), RowsFuture: uint64(r.RowsFuture), RowsExpired: uint64(r.RowsExpired), RowsSuperseded: uint64(max(0, r.RowsSuperseded)),
 		Entities: uint64(r.Entities), Versions: uint64(r.Versions), Written: uint64(r.Written), Older: uint64(r.Older), Unchanged: uint64(r.Unchanged), Expired: uint64(r.Expired),
-		Note: r.Note, QuarantineFiles: r.QuarantineFiles, Generation: r.Generation,
+		Note: r.Note, QuarantineFiles: r.QuarantineFiles, EntitiesDropped: uint64(r.EntitiesDropped),
 	}
 	for reason, rows := range r.RowsBad {
 		if rows > 0 {

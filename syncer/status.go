@@ -70,6 +70,10 @@ func statusOf(view *feature.View, state *twofoldv1.SyncState, runs []*twofoldv1.
 		status.NextRunMicros = nextRun(view, next).UnixMicro()
 	}
 	status.Problem = problemOf(view, status, now)
+	if status.Problem != "" && view.KeepsLastGood() && synced && status.LastGoodMicros != 0 {
+		status.Problem += fmt.Sprintf("; the rows of the last good run, at %s, are kept and served until a run succeeds, as EXPIRED where their ttl is over",
+			time.UnixMicro(status.LastGoodMicros).UTC().Format(time.RFC3339))
+	}
 	return status
 }
 

@@ -101,8 +101,6 @@ func supported(view *feature.View) error {
 	switch sync := view.Sync; {
 	case sync.AuditBeforePublish:
 		field, mend = "sync.audit: BEFORE_PUBLISH", "leave it out"
-	case sync.KeepLastGood:
-		field, mend = "sync.keep_last_good", "leave it out, and give the view a longer expired_retention"
 	default:
 		return nil
 	}
@@ -218,7 +216,13 @@ func (s *Syncer) lease(ctx context.Context, view *feature.View, report *Report, 
 	report.Started = s.o.Now() // waiting may have taken a while, and what came meanwhile is carried
 	err = s.state.PutRun(lease.Context(), report.Run(), view.Sync.KeepRuns, true)
 	if err == nil {
+		err = s.noteLasting(lease.Context(), lease, view)
+	}
+	if err == nil {
 		err = s.carry(lease.Context(), lease, view, report, r.Full)
+	}
+	if err == nil {
+		err = s.dropExpired(lease.Context(), lease, view, report)
 	}
 	if cause := context.Cause(lease.Context()); err != nil && ctx.Err() == nil && cause != nil {
 		err = cause

@@ -118,7 +118,7 @@ func TestSyncCarriesTheNewestRowOfEachEntity(t *testing.T) {
 	r := reports[0]
 	want := syncer.Report{
 		ID: r.ID, Host: r.Host, Outcome: twofoldv1.SyncOutcome_SYNC_OUTCOME_SUCCEEDED, FilesRead: 2,
-		View: "short", Started: start, Elapsed: r.Elapsed, Newest: start.Add(-time.Hour),
+		View: "short", Started: start, Elapsed: r.Elapsed, Newest: start.Add(-time.Hour), Oldest: start.Add(-150 * time.Minute),
 		RowsRead: 10, RowsBad: pit.BadCounts{pit.NullKey: 1, pit.NullEventTime: 1}, RowsFuture: 1, RowsExpired: 1, RowsSuperseded: 2, Entities: 4, Versions: 4, Written: 4,
 	}
 	if diff := cmp.Diff(want, r); diff != "" {

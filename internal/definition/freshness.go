@@ -120,7 +120,11 @@ func (c *checker) checkSync(v *twofoldv1.FeatureView) {
 	if s.GetAllowGaps() {
 		severity, mend = Warning, plan.mend()
 	}
-	c.reportDrawn(at, severity, fmt.Sprintf("feature view %q: %s", v.GetName(), plan.gap()), mend, plan.timeline())
+	gap := plan.gap()
+	if s.GetKeepLastGood() {
+		gap += "; with keep_last_good, absent is EXPIRED and never NOT_FOUND"
+	}
+	c.reportDrawn(at, severity, fmt.Sprintf("feature view %q: %s", v.GetName(), gap), mend, plan.timeline())
 }
 
 // hasRefusedTime reports whether something that the gap rule needs has an error already.

@@ -113,7 +113,15 @@ func policyName(b *twofoldv1.BadRows) string {
 // checkLastGood reports a protection of rows that need none.
 func (c *checker) checkLastGood(v *twofoldv1.FeatureView) {
 	s := v.GetSync()
-	if !s.GetKeepLastGood() || v.GetTtl().AsDuration() > 0 || c.refused[spot{message: v, field: "ttl"}] {
+	if !s.GetKeepLastGood() || c.refused[spot{message: v, field: "ttl"}] {
+		return
+	}
+	if s.Enabled != nil && !s.GetEnabled() {
+		c.report(spot{message: s, field: "keep_last_good"}, Warning, fmt.Sprintf("feature view %q: keep_last_good does nothing, because the view is not synced, and so no run can fail or be missed", v.GetName()),
+			"leave it out, and write a longer expired_retention")
+		return
+	}
+	if v.GetTtl().AsDuration() > 0 {
 		return
 	}
 	c.report(spot{message: s, field: "keep_last_good"}, Warning, fmt.Sprintf("feature view %q: keep_last_good does nothing, because rows without a ttl stay anyway", v.GetName()),

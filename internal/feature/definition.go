@@ -74,6 +74,10 @@ func (v *View) KeepFor() TTL {
 	return v.TTL + TTLOf(v.ExpiredRetention)
 }
 
+// KeepsLastGood reports whether rows stay online, however old, until a sync has succeeded since they were older than KeepFor: the store has no expiry for
+// them, and the syncer removes them.
+func (v *View) KeepsLastGood() bool { return v.TTL > 0 && v.Sync.Enabled && v.Sync.KeepLastGood }
+
 // Source is a view's history: Parquet files and the columns that matter in them.
 type Source struct {
 	// Path is a file, a folder or a glob; relative to the offline store's path unless it is a URL.

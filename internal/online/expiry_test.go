@@ -12,6 +12,10 @@ func TestExpireAtMillis(t *testing.T) {
 	view := func(ttl, retention time.Duration) *feature.View {
 		return &feature.View{TTL: feature.TTLOf(ttl), ExpiredRetention: retention}
 	}
+	kept := view(time.Second, time.Hour)
+	kept.Sync = feature.Sync{Enabled: true, KeepLastGood: true}
+	pushed := view(time.Second, 0)
+	pushed.Sync.KeepLastGood = true
 	for name, c := range map[string]struct {
 		event feature.EventTime
 		view  *feature.View
@@ -19,6 +23,8 @@ func TestExpireAtMillis(t *testing.T) {
 		want  int64
 	}{
 		"no ttl":                {5_000_000, view(0, time.Hour), time.Hour, 0},
+		"kept by a sync":        {5_000_000, kept, 0, 0},
+		"without any sync":      {5_000_000, pushed, 0, 6001},
 		"whole milliseconds":    {5_000_000, view(time.Second, 0), 0, 6001},
 		"rounded up":            {5_000_001, view(time.Second, 0), 0, 6002},
 		"retention":             {5_000_000, view(time.Second, time.Minute), 0, 66_001},

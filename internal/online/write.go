@@ -57,7 +57,8 @@ func (s *WriteStats) Add(o WriteStats) {
 // A row with a null key or a null event time is an error of kind fault.Invalid that names the row, and nothing is written. After
 // any other error some of the rows may be stored, as the stats tell for whole batches; writing the same rows again is safe.
 //
-// The store may drop a row once it has been expired for the view's ExpiredRetention; never, where the view has no ttl. So it is with deletions.
+// The store may drop a row once it has been expired for the view's ExpiredRetention; never, where the view has no ttl or keeps the last good rows. So it is with
+// deletions.
 //
 // Of a view with HistoryVersions each row is stored beside those of other event times, unless so many newer ones are stored. The versions
 // of an entity are dropped together, when the newest may be.
@@ -269,9 +270,9 @@ func (w *writer) flush(ctx context.Context) error {
 const farFuture = 253402300799_000_000
 
 // expireAtMillis returns the wall-clock time from which the store may drop a row: one millisecond after it has been expired for
-// the view's retention, later by as much as the wall clock is ahead of the logical one. 0 is never.
+// the view's retention, later by as much as the wall clock is ahead of the logical one. 0 is never: DropExpired removes the rows of a view that keeps the last good ones.
 func expireAtMillis(event feature.EventTime, view *feature.View, ahead time.Duration) int64 {
-	if view.TTL == 0 {
+	if view.TTL == 0 || view.KeepsLastGood() {
 		return 0
 	}
 	// Neither sum can overflow: a float64 is exact enough to see that they are far from a date that could be meant.

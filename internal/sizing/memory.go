@@ -53,7 +53,7 @@ func (m *memory) addHashes(e *feature.Entity, views []*reading) {
 		}
 		expires, all := true, 0
 		for i, v := range views {
-			expires = expires && !(h.has[i] && v.view.TTL == 0)
+			expires = expires && !(h.has[i] && isLasting(v.view))
 			all += bytes[i]
 		}
 		keys++
@@ -95,16 +95,19 @@ func (m *memory) addHistory(v *reading) {
 			continue
 		}
 		keys++
-		sum += float64(keyMemory(name+int(e.keyBytes), v.view.TTL > 0) + m.redis.zsetMemory(sizes, marked))
+		sum += float64(keyMemory(name+int(e.keyBytes), !isLasting(v.view)) + m.redis.zsetMemory(sizes, marked))
 	}
 	each := total / seen * float64(generations(v.view))
 	m.byView[v] += sum * each
 	m.byKind[kind{v.view.Entity.Name, v.view.Name}] += keys * each
 	m.keys += keys * each
-	if v.view.TTL > 0 {
+	if !isLasting(v.view) {
 		m.expiring += keys * each
 	}
 }
+
+// isLasting reports whether the store has no expiry for a view's rows.
+func isLasting(v *feature.View) bool { return v.TTL == 0 || v.KeepsLastGood() }
 
 // tables is the memory of the tables of all keys.
 func (m *memory) tables() int64 { return keyTables(round(m.keys), round(m.expiring)) }

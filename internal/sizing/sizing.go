@@ -301,6 +301,9 @@ func (p *Plan) addNotes(readings []*reading, o Options) {
 			note("%s: the keys of %d of %d row groups were read; its entities are at least %d and at most %d", v.Name, r.groupsRead, r.groups,
 				p.Views[i].Entities.Least, p.Views[i].Entities.Most)
 		}
+		if v.KeepsLastGood() {
+			note("%s: it keeps its last good rows (sync.keep_last_good), so memory is not given back while no run succeeds: entities that stop coming stay", v.Name)
+		}
 		if other := outlives(r, readings); other != nil && p.Views[i].Entities.Value > 0 {
 			note("%s: its rows share hashes with those of %s, which are kept longer, and stay in memory as long: the estimate has only rows that are not older than %s",
 				v.Name, other.view.Name, config.FormatDuration(v.KeepFor().Duration()))
@@ -328,12 +331,12 @@ func megabytes(n int64) string { return strconv.FormatFloat(float64(n)/1e6, 'g',
 // outlives returns another view in the same hashes whose rows are kept longer, nil where there is none.
 func outlives(r *reading, readings []*reading) *reading {
 	keep := r.view.KeepFor()
-	if keep == 0 || r.view.HistoryVersions > 0 {
+	if isLasting(r.view) || r.view.HistoryVersions > 0 {
 		return nil
 	}
 	for _, o := range readings {
 		other := o.view.KeepFor()
-		if o.view.Entity == r.view.Entity && o.view.HistoryVersions == 0 && (other == 0 || other > keep) {
+		if o.view.Entity == r.view.Entity && o.view.HistoryVersions == 0 && (isLasting(o.view) || other > keep) {
 			return o
 		}
 	}

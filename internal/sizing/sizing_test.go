@@ -328,3 +328,22 @@ func TestS3(t *testing.T) {
 	require.Equal(t, int64(2), plan.Views[0].Entities.Value)
 	require.Equal(t, "files in S3", plan.Costs[1].What)
 }
+
+// TestLastGoodRows: rows that are kept until a run succeeds have no expiry in the store, and the plan says that they stay.
+func TestLastGoodRows(t *testing.T) {
+	store := folder(t, manyFiles(rand.New(rand.NewPCG(1, 2)), "events", 1, 1000, 500, false))
+	for _, versions := range []int{0, 3} {
+		ordinary, kept, forever := textView("events", 100*time.Hour, versions), textView("events", 100*time.Hour, versions), textView("events", 0, versions)
+		kept.Sync.KeepLastGood = true
+		var plans []*sizing.Plan
+		for _, view := range []*feature.View{ordinary, kept, forever} {
+			plan, err := sizing.Estimate(t.Context(), []*feature.View{view}, store, options())
+			require.NoError(t, err)
+			plans = append(plans, plan)
+		}
+		require.Less(t, plans[1].MemoryBytes, plans[0].MemoryBytes)
+		require.Equal(t, plans[2].MemoryBytes, plans[1].MemoryBytes)
+		require.Contains(t, fmt.Sprint(plans[1].Notes), "view_events: it keeps its last good rows")
+		require.NotContains(t, fmt.Sprint(plans[0].Notes), "last good")
+	}
+}

@@ -51,6 +51,9 @@ type Removal struct {
 	View string
 	// History is set for the versions of the view's rows, which are removed together; else it is the row of layout LATEST.
 	History bool
+	// EventBefore, where it is not nil, spares a row of which the event time, in microseconds since the Unix epoch, UTC, is not before this, a history of which
+	// that of the newest version is not, and one that is so damaged that nobody can tell.
+	EventBefore *int64
 }
 
 // Scan says whose rows are scanned: those of one view, of all entities of a kind, in one layout.
@@ -155,8 +158,8 @@ type Driver interface {
 	// rows is safe. On success outcomes[i] belongs to rows[i].
 	Write(ctx context.Context, rows []Row) (outcomes []Outcome, err error)
 
-	// Remove removes what is stored of each entity and view, whatever its age, as one atomic step for each against every other writer in any
-	// process. Nothing remembers it: the next Write finds nothing stored, and versions that were dropped before are forgotten with the others. The
+	// Remove removes what is stored of each entity and view, whatever its age unless Removal.EventBefore says more, as one atomic step for each against every
+	// other writer in any process. Nothing remembers it: the next Write finds nothing stored, and versions that were dropped before are forgotten with the others. The
 	// expiry of other rows does not change. It returns how many of the removals found something, all versions of a history being one; where an
 	// answer was lost and the driver asked again, those that the first call removed are not counted.
 	//

@@ -3,6 +3,7 @@ package onlinetest
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"testing"
 	"time"
@@ -19,6 +20,9 @@ func testRemove(t *testing.T, h Harness) {
 		"keys that would collide": testRemoveColliding,
 		"expiry":                  testRemoveExpiry,
 		"large batches":           testRemoveMany,
+		"old rows":                testRemoveOld,
+		"old versions":            testRemoveOldVersions,
+		"old among large batches": testRemoveManyOld,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, h.open(t)) })
 	}
@@ -185,4 +189,83 @@ func comeOrGo(ctx context.Context, d driver.Driver, come bool, rows []driver.Row
 		}
 	}
 	return n, err
+}
+
+// before makes a removal spare what is not from before a moment.
+func before(r driver.Removal, micros int64) driver.Removal {
+	r.EventBefore = &micros
+	return r
+}
+
+// eventTimes are moments that differ in parts of their 64 bits only, in order.
+var eventTimes = []int64{math.MinInt64, -1 << 60, -1<<53 - 1, -1<<32 - 1, -1 << 32, -2, -1, 0, 1, 1<<31 - 1, 1 << 31, 1<<32 - 1, 1 << 32, 1<<53 + 1, 1 << 60, math.MaxInt64 - 1, math.MaxInt64}
+
+func testRemoveOld(t *testing.T, d driver.Driver) {
+	require.Zero(t, remove(t, d, before(removal("nobody", "v"), newest)))
+	for _, event := range eventTimes {
+		for _, moment := range eventTimes {
+			write(t, d, row("a", "v", value(event, 0, "v")), row("a", "w", value(event, 0, "w")))
+			old := event < moment
+			removed, left := 0, value(event, 0, "v")
+			if old {
+				removed, left = 1, nil
+			}
+			require.Equal(t, removed, remove(t, d, before(removal("a", "v"), moment)), "a row of %d, before %d", event, moment)
+			require.Equal(t, [][]byte{left, value(event, 0, "w")}, read(t, d, "a", "v", "w"))
+			remove(t, d, removal("a", "v"), removal("a", "w"))
+		}
+	}
+	write(t, d, row("a", "v", tombstone(5, 9)), row("c", "v", value(5, 9, "")), row("d", "v", value(6, 0, "")))
+	require.Equal(t, 3, remove(t, d, before(removal("a", "v"), 6), before(removal("c", "v"), 6), before(removal("d", "v"), 6), removal("d", "v")))
+	require.Equal(t, [][]byte{nil}, read(t, d, "d", "v"))
+}
+
+func testRemoveOldVersions(t *testing.T, d driver.Driver) {
+	history := removal("a", "v")
+	history.History = true
+	require.Zero(t, remove(t, d, before(history, newest)))
+	for _, event := range eventTimes[2:] {
+		for _, moment := range eventTimes {
+			for _, older := range []int64{0, 2, 1} {
+				write(t, d, version("a", 2, value(max(event-older, math.MinInt64), 0, "")))
+			}
+			removed := 0
+			if event < moment {
+				removed = 1
+			}
+			require.Equal(t, removed, remove(t, d, before(history, moment)), "the newest version of %d, before %d", event, moment)
+			require.Equal(t, 1-removed, remove(t, d, history))
+			requireAsOf(t, d, "a", map[int64]any{newest: nil})
+		}
+	}
+	write(t, d, version("a", 2, value(1, 0, "")), row("a", "v", value(1, 0, "latest")))
+	require.Equal(t, 1, remove(t, d, before(history, 2)))
+	require.Equal(t, [][]byte{value(1, 0, "latest")}, read(t, d, "a", "v"), "a row of the other layout is not touched")
+}
+
+// testRemoveManyOld removes every third row, with others that go in any case among them.
+func testRemoveManyOld(t *testing.T, d driver.Driver) {
+	const n = 3000
+	var rows []driver.Row
+	var removals []driver.Removal
+	for i := range n {
+		r := row(fmt.Sprint("many", i), "v", value(int64(i%3), 0, ""))
+		r.Versions = i % 2
+		rows = append(rows, r)
+		removal := before(driver.Removal{Entity: r.Entity, View: r.View, History: r.Versions > 0}, 1)
+		if i < 30 {
+			removal.EventBefore = nil
+		}
+		removals = append(removals, removal)
+	}
+	write(t, d, rows...)
+	require.Equal(t, n/3+20, remove(t, d, removals...))
+	require.Zero(t, remove(t, d, removals...))
+	kept := 0
+	for _, outcome := range write(t, d, rows...) {
+		if outcome == driver.Unchanged {
+			kept++
+		}
+	}
+	require.Equal(t, 2*n/3-20, kept)
 }

@@ -36,6 +36,8 @@ func testStore(t *testing.T, h Harness) {
 		"scans":                      testStoreScan,
 		"scans of damage":            testStoreScanOfDamage,
 		"scans of versions":          testStoreScanOfVersions,
+		"last good rows":             testStoreLastGood,
+		"last good versions":         testStoreLastGoodVersions,
 		"cancelled":                  testStoreCancelled,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -7,7 +7,9 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/internal/online/driver"
+	"github.com/twofold-ml/twofold/internal/storedrow"
 )
 
 // Remove implements driver.Driver.
@@ -51,6 +53,11 @@ func (r *removing) remove(row *driver.Removal) error {
 	if r.gone[string(key)] {
 		return nil
 	}
+	if row.EventBefore != nil {
+		if is, err := r.s.isBefore(key, row.History, feature.EventTime(*row.EventBefore)); err != nil || !is {
+			return err
+		}
+	}
 	r.gone[string(key)] = true
 	alive := false
 	look := func(value []byte) {
@@ -75,4 +82,29 @@ func (r *removing) remove(row *driver.Removal) error {
 		r.removed++
 	}
 	return err
+}
+
+// isBefore reports whether the event time of what is stored under the key of a row, or of the newest version under the prefix of a history, is before another one.
+func (s *Store) isBefore(key []byte, history bool, before feature.EventTime) (is bool, err error) {
+	if history {
+		newest := true
+		err := s.eachVersion(key, func(suffix, _ []byte) error {
+			if newest {
+				is = !bytes.Equal(suffix, mark) && eventOf(suffix) < before
+			}
+			newest = false
+			return nil
+		})
+		return is, err
+	}
+	err = s.view(key, func(value []byte) error {
+		_, row, err := splitValue(value)
+		if err != nil {
+			return nil //nolint:nilerr // damaged: nobody can tell
+		}
+		h, err := storedrow.ParseHeader(row)
+		is = err == nil && h.EventTime < before
+		return nil
+	})
+	return is, err
 }

@@ -21,8 +21,8 @@
 // # What the server must allow
 //
 // Redis 5 or later, with scripts. A user needs the commands HMGET, HGET, HDEL, ZREVRANGEBYSCORE, ZRANGE, GET, SET, DEL, SCAN, TIME, EVAL, EVALSHA, PING, and, inside the
-// scripts, GET, SET, DEL, HGET, HSET, HLEN, EXISTS, PEXPIREAT, PERSIST, PEXPIRETIME (before Redis 7: PTTL), ZADD, ZREM, ZCARD, ZSCORE, ZRANK, ZREVRANK,
-// ZRANGEBYSCORE, ZREMRANGEBYRANK and TIME, on the keys "<prefix>:*": for example
+// scripts, GET, SET, DEL, HGET, HSET, HDEL, HLEN, EXISTS, PEXPIREAT, PERSIST, PEXPIRETIME (before Redis 7: PTTL), ZADD, ZREM, ZCARD, ZSCORE, ZRANK, ZREVRANK,
+// ZRANGEBYSCORE, ZREVRANGE, ZREMRANGEBYRANK and TIME, on the keys "<prefix>:*": for example
 //
 //	ACL SETUSER twofold on >secret ~tf:* +@read +@write +@scripting +@connection +ping +time
 //
@@ -31,7 +31,7 @@
 // # Expiry
 //
 // Redis expires whole keys, so an entity is kept until the latest expiry among its views. A key that never expires because of one
-// view stays so while it has other views. A history is a key of its own, and kept until the latest expiry among its versions.
+// view stays so while it has other views: rows of theirs that are too old are removed by the syncer where that view keeps its last good rows. A history is a key of its own, and kept until the latest expiry among its versions.
 //
 // # Memory
 //

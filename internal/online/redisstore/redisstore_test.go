@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"math"
 	"math/big"
 	"net"
 	"os"
@@ -172,6 +173,10 @@ func TestDamagedStoredRows(t *testing.T) {
 	defer c.Close()
 	for i, damaged := range []string{"", "x", "\x09\x01", "\x09\x01\x02\x03\x04\x05\x06\x07\x08\x11", strings.Repeat("\xff", 40), "\x22\x7f", "\x0b", "\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f"} {
 		require.NoError(t, c.HSet(t.Context(), "tf:user:a", "v", damaged).Err())
+		last := int64(math.MaxInt64)
+		removed, err := s.Remove(t.Context(), []driver.Removal{{Entity: driver.Entity{Name: "user", Key: []byte("a")}, View: "v", EventBefore: &last}})
+		require.NoError(t, err)
+		require.Zero(t, removed, "nobody can tell how old %q is", damaged)
 		outcome, err := writeOne(t.Context(), s, oneRow("a", int64(-1-i)))
 		require.NoError(t, err)
 		require.Equal(t, driver.Written, outcome, "%q", damaged)

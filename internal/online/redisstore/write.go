@@ -29,23 +29,28 @@ func (s *Store) Write(ctx context.Context, rows []driver.Row) ([]driver.Outcome,
 		return nil, nil
 	}
 	return do(ctx, s, "write to", func(ctx context.Context) ([]driver.Outcome, error) {
-		outcomes := make([]driver.Outcome, len(rows))
 		calls, err := s.group(rows)
 		if err != nil {
 			return nil, err
 		}
-		unknown, err := s.run(ctx, calls, (*redis.Script).EvalSha, outcomes)
-		if err == nil && len(unknown) > 0 {
-			unknown, err = s.run(ctx, unknown, (*redis.Script).Eval, outcomes)
-		}
-		if err == nil && len(unknown) > 0 {
-			err = fault.New(fault.Internal, "the server forgot the write script while it was given")
-		}
-		if err != nil {
-			return nil, err
-		}
-		return outcomes, nil
+		return s.call(ctx, calls, len(rows))
 	})
+}
+
+// call makes script calls and returns what became of each of their rows.
+func (s *Store) call(ctx context.Context, calls []*call, rows int) ([]driver.Outcome, error) {
+	outcomes := make([]driver.Outcome, rows)
+	unknown, err := s.run(ctx, calls, (*redis.Script).EvalSha, outcomes)
+	if err == nil && len(unknown) > 0 {
+		unknown, err = s.run(ctx, unknown, (*redis.Script).Eval, outcomes)
+	}
+	if err == nil && len(unknown) > 0 {
+		err = fault.New(fault.Internal, "the server forgot the script while it was given")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return outcomes, nil
 }
 
 // group is what the rows of one script call have in common.
@@ -64,27 +69,43 @@ type call struct {
 
 // group divides the rows into script calls of one layout whose keys share a slot; rows of one key keep their order.
 func (s *Store) group(rows []driver.Row) ([]*call, error) {
-	var calls []*call
-	open := map[group]*call{}
+	calls := s.newCalls(len(rows))
 	for i := range rows {
 		key, g := s.place(&rows[i])
-		c := open[g]
-		if c == nil || len(c.rows) == s.o.RowsPerCall {
-			c = &call{group: g}
-			if !s.cluster {
-				n := min(s.o.RowsPerCall, len(rows)-i)
-				c.rows, c.keys, c.args = make([]int, 0, n), make([]string, 0, n), make([]any, 0, 3*n)
-			}
-			open[g] = c
-			calls = append(calls, c)
-		}
-		c.rows = append(c.rows, i)
-		c.keys = append(c.keys, key)
-		if err := c.addArgs(&rows[i]); err != nil {
+		if err := calls.add(i, key, g).addArgs(&rows[i]); err != nil {
 			return nil, err
 		}
 	}
-	return calls, nil
+	return calls.all, nil
+}
+
+// calls are the script calls for some rows, while these are added.
+type calls struct {
+	store *Store
+	rows  int // in all
+	all   []*call
+	open  map[group]*call
+}
+
+func (s *Store) newCalls(rows int) *calls {
+	return &calls{store: s, rows: rows, open: map[group]*call{}}
+}
+
+// add adds row i, which is under that key, to a call of its group, and returns the call, whose arguments are to be added.
+func (cs *calls) add(i int, key string, g group) *call {
+	c, most := cs.open[g], cs.store.o.RowsPerCall
+	if c == nil || len(c.rows) == most {
+		c = &call{group: g}
+		if !cs.store.cluster {
+			n := min(most, cs.rows-i)
+			c.rows, c.keys, c.args = make([]int, 0, n), make([]string, 0, n), make([]any, 0, 3*n)
+		}
+		cs.open[g] = c
+		cs.all = append(cs.all, c)
+	}
+	c.rows = append(c.rows, i)
+	c.keys = append(c.keys, key)
+	return c
 }
 
 // place returns the key that holds a row, and the group that the row belongs to.
@@ -155,7 +176,7 @@ func refusedInScript(err error) error {
 // read puts the script's answer, one character a row, in the rows' places.
 func (c *call) read(answer string, outcomes []driver.Outcome) error {
 	if len(answer) != len(c.rows) || strings.Trim(answer, "123") != "" {
-		return fault.New(fault.Internal, "the write script answered %q for %d rows", answer, len(c.rows))
+		return fault.New(fault.Internal, "a script answered %q for %d rows", answer, len(c.rows))
 	}
 	for i, row := range c.rows {
 		outcome := driver.Outcome(answer[i] - '0')

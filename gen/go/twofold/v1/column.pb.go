@@ -34,7 +34,9 @@ const (
 	ValueStatus_VALUE_STATUS_NULL ValueStatus = 2
 	// There is no row for this entity, or its row was written before the feature was defined.
 	ValueStatus_VALUE_STATUS_NOT_FOUND ValueStatus = 3
-	// There is a row, but it is older than the feature view's ttl (or the request's max_staleness) allows.
+	// There is a row, but it is older than the feature view's ttl (or the request's max_staleness) allows. The store keeps such a row for the view's
+	// expired_retention or, with sync.keep_last_good, until a sync has succeeded since; then there is none, which is NOT_FOUND. ViewMetadata.event_times_micros tells its
+	// age.
 	ValueStatus_VALUE_STATUS_EXPIRED ValueStatus = 4
 	// The row could not be read, so nothing is known of the value; ViewMetadata.fault says why. Sent only where the request has
 	// allow_partial.

@@ -220,7 +220,8 @@ type GetOnlineFeaturesRequest struct {
 	// Names feature columns by feature only ("wind_speed"), which is refused where two columns would share a name.
 	// Default: false, so that they are named "weather:wind_speed".
 	ShortNames bool `protobuf:"varint,7,opt,name=short_names,json=shortNames,proto3" json:"short_names,omitempty"`
-	// Returns the values of expired rows too, with the status EXPIRED; a null of such a row stays NULL. Default: false, so that an expired row has no values.
+	// Returns the values of expired rows too, with the status EXPIRED; a null of such a row stays NULL. Of a view with sync.keep_last_good these are the last good ones
+	// for as long as no sync succeeds. Default: false, so that an expired row has no values.
 	IncludeExpired bool `protobuf:"varint,8,opt,name=include_expired,json=includeExpired,proto3" json:"include_expired,omitempty"`
 	// Answers with what could be read where a part of the online store cannot be reached: the values of the other rows are
 	// UNAVAILABLE, and ViewMetadata.fault says why. A stored row that is damaged, or whose text is not UTF-8, is UNAVAILABLE by itself. The call

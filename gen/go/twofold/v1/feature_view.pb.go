@@ -261,8 +261,8 @@ type FeatureView struct {
 	Sync *Sync `protobuf:"bytes,5,opt,name=sync,proto3" json:"sync,omitempty"`
 	// The features. At least one, with distinct names.
 	Features []*Feature `protobuf:"bytes,6,rep,name=features,proto3" json:"features,omitempty"`
-	// How long an expired row is kept online, so that a reader is told EXPIRED and not NOT_FOUND. Default: the ttl, at
-	// most 24 h.
+	// How long an expired row is kept online, so that a reader is told EXPIRED and not NOT_FOUND; with sync.keep_last_good longer, until a sync succeeds. Default:
+	// the ttl, at most 24 h.
 	ExpiredRetention *durationpb.Duration `protobuf:"bytes,7,opt,name=expired_retention,json=expiredRetention,proto3" json:"expired_retention,omitempty"`
 	// What the view is, for people. Default: empty.
 	Description string `protobuf:"bytes,8,opt,name=description,proto3" json:"description,omitempty"`
@@ -602,8 +602,9 @@ type Sync struct {
 	BadRows *BadRows `protobuf:"bytes,11,opt,name=bad_rows,json=badRows,proto3" json:"bad_rows,omitempty"`
 	// What a snapshot must be like before it goes live. Only with mode SNAPSHOT. Default: see each field.
 	Snapshot *SnapshotChecks `protobuf:"bytes,12,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
-	// Keeps the last good rows when a run fails or is missed: they live on until a run succeeds, flagged as EXPIRED where their ttl is over, in place of
-	// vanishing. Default: false, so that they are dropped after expired_retention.
+	// Keeps the last good rows when a run fails or is missed, however long no run comes: they live on until a run succeeds, flagged as EXPIRED where their ttl is over,
+	// in place of vanishing. A run that has succeeded, be it that it found nothing new, removes those that are older than ttl and expired_retention together; so it is
+	// with rows that were pushed. It needs a ttl. Default: false, so that rows are dropped after expired_retention.
 	KeepLastGood bool `protobuf:"varint,13,opt,name=keep_last_good,json=keepLastGood,proto3" json:"keep_last_good,omitempty"`
 	// When the online rows are compared with the files. Default: NEVER.
 	Audit SyncAudit `protobuf:"varint,14,opt,name=audit,proto3,enum=twofold.v1.SyncAudit" json:"audit,omitempty"`

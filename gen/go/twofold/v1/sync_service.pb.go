@@ -786,9 +786,11 @@ type SyncRun struct {
 	// Files of bad rows that it wrote.
 	QuarantineFiles []string `protobuf:"bytes,28,rep,name=quarantine_files,json=quarantineFiles,proto3" json:"quarantine_files,omitempty"`
 	// Where it did nothing useful, why; for people.
-	Note          string `protobuf:"bytes,29,opt,name=note,proto3" json:"note,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Note string `protobuf:"bytes,29,opt,name=note,proto3" json:"note,omitempty"`
+	// Entities whose last good rows it removed, because they were older than ttl and expired_retention together (Sync.keep_last_good).
+	EntitiesDropped uint64 `protobuf:"varint,30,opt,name=entities_dropped,json=entitiesDropped,proto3" json:"entities_dropped,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *SyncRun) Reset() {
@@ -1024,6 +1026,13 @@ func (x *SyncRun) GetNote() string {
 	return ""
 }
 
+func (x *SyncRun) GetEntitiesDropped() uint64 {
+	if x != nil {
+		return x.EntitiesDropped
+	}
+	return 0
+}
+
 var File_twofold_v1_sync_service_proto protoreflect.FileDescriptor
 
 const file_twofold_v1_sync_service_proto_rawDesc = "" +
@@ -1068,7 +1077,7 @@ const file_twofold_v1_sync_service_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\v \x01(\x04R\n" +
 	"generation\x12\x18\n" +
-	"\aproblem\x18\f \x01(\tR\aproblem\"\xb2\b\n" +
+	"\aproblem\x18\f \x01(\tR\aproblem\"\xdd\b\n" +
 	"\aSyncRun\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\ffeature_view\x18\x02 \x01(\tR\vfeatureView\x121\n" +
@@ -1104,7 +1113,8 @@ const file_twofold_v1_sync_service_proto_rawDesc = "" +
 	"generation\x12\x14\n" +
 	"\x05error\x18\x1b \x01(\tR\x05error\x12)\n" +
 	"\x10quarantine_files\x18\x1c \x03(\tR\x0fquarantineFiles\x12\x12\n" +
-	"\x04note\x18\x1d \x01(\tR\x04note\x1a:\n" +
+	"\x04note\x18\x1d \x01(\tR\x04note\x12)\n" +
+	"\x10entities_dropped\x18\x1e \x01(\x04R\x0fentitiesDropped\x1a:\n" +
 	"\fRowsBadEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01*\xdd\x01\n" +

@@ -51,7 +51,9 @@ type SyncState struct {
 	// here until it is live.
 	Removing []*Generation `protobuf:"bytes,11,rep,name=removing,proto3" json:"removing,omitempty"`
 	// What was written on each server of the store before the rows were: a server without it has lost its data. Empty is not known.
-	Mark          string `protobuf:"bytes,12,opt,name=mark,proto3" json:"mark,omitempty"`
+	Mark string `protobuf:"bytes,12,opt,name=mark,proto3" json:"mark,omitempty"`
+	// What is known of rows for which the store has no expiry, because the view keeps its last good ones or did. Unset where there are none.
+	Lasting       *LastingRows `protobuf:"bytes,13,opt,name=lasting,proto3" json:"lasting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -170,6 +172,69 @@ func (x *SyncState) GetMark() string {
 	return ""
 }
 
+func (x *SyncState) GetLasting() *LastingRows {
+	if x != nil {
+		return x.Lasting
+	}
+	return nil
+}
+
+// LastingRows are rows that stay until a run that succeeded removes them.
+type LastingRows struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Event time that none of those the syncer has written since the last removal is older than, nor any that it left: microseconds since the Unix epoch, UTC.
+	// Before the first removal the least number, which is not known.
+	OldestEventMicros int64 `protobuf:"fixed64,1,opt,name=oldest_event_micros,json=oldestEventMicros,proto3" json:"oldest_event_micros,omitempty"`
+	// Start of the run that last removed those which were too old: microseconds since the Unix epoch, UTC, by the syncer's clock. 0 before the first.
+	RemovedAtMicros int64 `protobuf:"fixed64,2,opt,name=removed_at_micros,json=removedAtMicros,proto3" json:"removed_at_micros,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *LastingRows) Reset() {
+	*x = LastingRows{}
+	mi := &file_twofold_v1_sync_state_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LastingRows) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LastingRows) ProtoMessage() {}
+
+func (x *LastingRows) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_v1_sync_state_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LastingRows.ProtoReflect.Descriptor instead.
+func (*LastingRows) Descriptor() ([]byte, []int) {
+	return file_twofold_v1_sync_state_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *LastingRows) GetOldestEventMicros() int64 {
+	if x != nil {
+		return x.OldestEventMicros
+	}
+	return 0
+}
+
+func (x *LastingRows) GetRemovedAtMicros() int64 {
+	if x != nil {
+		return x.RemovedAtMicros
+	}
+	return 0
+}
+
 // Generation is one whole set of rows of a view.
 type Generation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -194,7 +259,7 @@ type Generation struct {
 
 func (x *Generation) Reset() {
 	*x = Generation{}
-	mi := &file_twofold_v1_sync_state_proto_msgTypes[1]
+	mi := &file_twofold_v1_sync_state_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -206,7 +271,7 @@ func (x *Generation) String() string {
 func (*Generation) ProtoMessage() {}
 
 func (x *Generation) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_sync_state_proto_msgTypes[1]
+	mi := &file_twofold_v1_sync_state_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -219,7 +284,7 @@ func (x *Generation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Generation.ProtoReflect.Descriptor instead.
 func (*Generation) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_sync_state_proto_rawDescGZIP(), []int{1}
+	return file_twofold_v1_sync_state_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Generation) GetNumber() uint64 {
@@ -285,7 +350,7 @@ type CarriedFiles struct {
 
 func (x *CarriedFiles) Reset() {
 	*x = CarriedFiles{}
-	mi := &file_twofold_v1_sync_state_proto_msgTypes[2]
+	mi := &file_twofold_v1_sync_state_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -297,7 +362,7 @@ func (x *CarriedFiles) String() string {
 func (*CarriedFiles) ProtoMessage() {}
 
 func (x *CarriedFiles) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_sync_state_proto_msgTypes[2]
+	mi := &file_twofold_v1_sync_state_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -310,7 +375,7 @@ func (x *CarriedFiles) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CarriedFiles.ProtoReflect.Descriptor instead.
 func (*CarriedFiles) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_sync_state_proto_rawDescGZIP(), []int{2}
+	return file_twofold_v1_sync_state_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CarriedFiles) GetDigests() []byte {
@@ -346,7 +411,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_twofold_v1_sync_state_proto_msgTypes[3]
+	mi := &file_twofold_v1_sync_state_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -358,7 +423,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_sync_state_proto_msgTypes[3]
+	mi := &file_twofold_v1_sync_state_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -371,7 +436,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_sync_state_proto_rawDescGZIP(), []int{3}
+	return file_twofold_v1_sync_state_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Lease) GetNumber() uint64 {
@@ -420,7 +485,7 @@ type StoredSyncRuns struct {
 
 func (x *StoredSyncRuns) Reset() {
 	*x = StoredSyncRuns{}
-	mi := &file_twofold_v1_sync_state_proto_msgTypes[4]
+	mi := &file_twofold_v1_sync_state_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -432,7 +497,7 @@ func (x *StoredSyncRuns) String() string {
 func (*StoredSyncRuns) ProtoMessage() {}
 
 func (x *StoredSyncRuns) ProtoReflect() protoreflect.Message {
-	mi := &file_twofold_v1_sync_state_proto_msgTypes[4]
+	mi := &file_twofold_v1_sync_state_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -445,7 +510,7 @@ func (x *StoredSyncRuns) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredSyncRuns.ProtoReflect.Descriptor instead.
 func (*StoredSyncRuns) Descriptor() ([]byte, []int) {
-	return file_twofold_v1_sync_state_proto_rawDescGZIP(), []int{4}
+	return file_twofold_v1_sync_state_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *StoredSyncRuns) GetRuns() []*SyncRun {
@@ -460,7 +525,7 @@ var File_twofold_v1_sync_state_proto protoreflect.FileDescriptor
 const file_twofold_v1_sync_state_proto_rawDesc = "" +
 	"\n" +
 	"\x1btwofold/v1/sync_state.proto\x12\n" +
-	"twofold.v1\x1a\x1dtwofold/v1/sync_service.proto\"\xd9\x03\n" +
+	"twofold.v1\x1a\x1dtwofold/v1/sync_service.proto\"\x8c\x04\n" +
 	"\tSyncState\x12!\n" +
 	"\flease_number\x18\x01 \x01(\x04R\vleaseNumber\x12\x12\n" +
 	"\x04rows\x18\x02 \x01(\tR\x04rows\x12)\n" +
@@ -474,7 +539,11 @@ const file_twofold_v1_sync_state_proto_rawDesc = "" +
 	"\x13newest_event_micros\x18\n" +
 	" \x01(\x10R\x11newestEventMicros\x122\n" +
 	"\bremoving\x18\v \x03(\v2\x16.twofold.v1.GenerationR\bremoving\x12\x12\n" +
-	"\x04mark\x18\f \x01(\tR\x04mark\"\x8c\x02\n" +
+	"\x04mark\x18\f \x01(\tR\x04mark\x121\n" +
+	"\alasting\x18\r \x01(\v2\x17.twofold.v1.LastingRowsR\alasting\"i\n" +
+	"\vLastingRows\x12.\n" +
+	"\x13oldest_event_micros\x18\x01 \x01(\x10R\x11oldestEventMicros\x12*\n" +
+	"\x11removed_at_micros\x18\x02 \x01(\x10R\x0fremovedAtMicros\"\x8c\x02\n" +
 	"\n" +
 	"Generation\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
@@ -512,25 +581,27 @@ func file_twofold_v1_sync_state_proto_rawDescGZIP() []byte {
 	return file_twofold_v1_sync_state_proto_rawDescData
 }
 
-var file_twofold_v1_sync_state_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_twofold_v1_sync_state_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_twofold_v1_sync_state_proto_goTypes = []any{
 	(*SyncState)(nil),      // 0: twofold.v1.SyncState
-	(*Generation)(nil),     // 1: twofold.v1.Generation
-	(*CarriedFiles)(nil),   // 2: twofold.v1.CarriedFiles
-	(*Lease)(nil),          // 3: twofold.v1.Lease
-	(*StoredSyncRuns)(nil), // 4: twofold.v1.StoredSyncRuns
-	(*SyncRun)(nil),        // 5: twofold.v1.SyncRun
+	(*LastingRows)(nil),    // 1: twofold.v1.LastingRows
+	(*Generation)(nil),     // 2: twofold.v1.Generation
+	(*CarriedFiles)(nil),   // 3: twofold.v1.CarriedFiles
+	(*Lease)(nil),          // 4: twofold.v1.Lease
+	(*StoredSyncRuns)(nil), // 5: twofold.v1.StoredSyncRuns
+	(*SyncRun)(nil),        // 6: twofold.v1.SyncRun
 }
 var file_twofold_v1_sync_state_proto_depIdxs = []int32{
-	1, // 0: twofold.v1.SyncState.live:type_name -> twofold.v1.Generation
-	1, // 1: twofold.v1.SyncState.previous:type_name -> twofold.v1.Generation
-	1, // 2: twofold.v1.SyncState.removing:type_name -> twofold.v1.Generation
-	5, // 3: twofold.v1.StoredSyncRuns.runs:type_name -> twofold.v1.SyncRun
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	2, // 0: twofold.v1.SyncState.live:type_name -> twofold.v1.Generation
+	2, // 1: twofold.v1.SyncState.previous:type_name -> twofold.v1.Generation
+	2, // 2: twofold.v1.SyncState.removing:type_name -> twofold.v1.Generation
+	1, // 3: twofold.v1.SyncState.lasting:type_name -> twofold.v1.LastingRows
+	6, // 4: twofold.v1.StoredSyncRuns.runs:type_name -> twofold.v1.SyncRun
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_twofold_v1_sync_state_proto_init() }
@@ -545,7 +616,7 @@ func file_twofold_v1_sync_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_twofold_v1_sync_state_proto_rawDesc), len(file_twofold_v1_sync_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
