@@ -4,8 +4,6 @@ import (
 	"context"
 	"math"
 
-	"google.golang.org/protobuf/proto"
-
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/internal/syncstate"
@@ -28,6 +26,13 @@ func (s *Syncer) noteLasting(ctx context.Context, lease *syncstate.Lease, view *
 	return err
 }
 
+// noteOldest says in the view's state, once they are stored, how old the rows are that a run has carried.
+func noteOldest(state *twofoldv1.SyncState, report *Report) {
+	if lasting := state.GetLasting(); lasting != nil && !report.Oldest.IsZero() {
+		lasting.OldestEventMicros = min(lasting.GetOldestEventMicros(), report.Oldest.UnixMicro())
+	}
+}
+
 // dropExpired removes, after a run that has succeeded, the rows without an expiry that are older than the view keeps rows.
 func (s *Syncer) dropExpired(ctx context.Context, lease *syncstate.Lease, view *feature.View, report *Report) error {
 	states, err := s.state.States(ctx, []string{view.Name})
@@ -38,19 +43,14 @@ func (s *Syncer) dropExpired(ctx context.Context, lease *syncstate.Lease, view *
 	if lasting == nil || !canDrop(view) {
 		return nil
 	}
-	next := proto.CloneOf(lasting)
-	if !report.Oldest.IsZero() {
-		next.OldestEventMicros = min(next.GetOldestEventMicros(), report.Oldest.UnixMicro())
-	}
-	if isDropDue(view, next, asOf) {
-		if next, err = s.drop(ctx, view, asOf, report); err != nil {
-			return err
-		}
-	}
-	if proto.Equal(next, lasting) {
+	if !isDropDue(view, lasting, asOf) {
 		return nil
 	}
-	_, err = s.state.Update(ctx, lease, func(state *twofoldv1.SyncState) { state.Lasting = next })
+	left, err := s.drop(ctx, view, asOf, report)
+	if err != nil {
+		return err
+	}
+	_, err = s.state.Update(ctx, lease, func(state *twofoldv1.SyncState) { state.Lasting = left })
 	return err
 }
 

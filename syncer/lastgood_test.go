@@ -276,7 +276,7 @@ feature_views:
 // TestLastGoodRowsWhereverItDies kills syncers at every call of the store while files come, rows are pushed and time passes: until a run succeeds no row is lost, and then
 // the store has what it would have without all that.
 func TestLastGoodRowsWhereverItDies(t *testing.T) {
-	runs := 60
+	runs := 30
 	if testing.Short() {
 		runs = 10
 	}

@@ -320,6 +320,7 @@ func (s *Syncer) upsert(ctx context.Context, lease *syncstate.Lease, view *featu
 	}
 	return s.remember(ctx, lease, view, p, due, report, func(state *twofoldv1.SyncState) {
 		syncstate.ReplaceSnapshots(state, s.o.Now())
+		noteOldest(state, report)
 	})
 }
 
