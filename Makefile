@@ -33,6 +33,11 @@ test: tools ## run every test, those against real Redis, S3 and DuckDB too (TWOF
 	elif ! command -v "$$(go env CC)" >/dev/null; then echo "no C compiler, so DuckDB is left out"; \
 	else cd bench/history && go vet ./... && go test ./...; fi
 
+.PHONY: test-sync-long
+test-sync-long: tools ## run the tests that kill syncers in their long form: 500 real processes, and 50 times as many random histories
+	TWOFOLD_TEST_KILLS=500 go test ./syncer -run KilledProcesses -v -timeout 1h
+	TWOFOLD_TEST_SEEDS=50 go test ./syncer -run 'WhereverItDies|WhereverTheyDie' -timeout 3h
+
 .PHONY: tools
 tools: ## get what the tests need: redis-server by the package manager, versitygw and grpcurl into .tools/
 	@scripts/tools

@@ -307,8 +307,14 @@ func TestConvergesWhereverItDiesOnRedis(t *testing.T) {
 	})
 }
 
-// eachSeed runs a test with so many seeds, which it prints, those among them that have found something once; TWOFOLD_SEED names one to be repeated.
+// eachSeed runs a test with so many seeds, which it prints, those among them that have found something once; TWOFOLD_SEED names one to be repeated, TWOFOLD_TEST_SEEDS says how many
+// times as many there are to be.
 func eachSeed(t *testing.T, n int, test func(t *testing.T, r *rand.Rand)) {
+	if text := os.Getenv("TWOFOLD_TEST_SEEDS"); text != "" {
+		times, err := strconv.Atoi(text)
+		require.NoError(t, err)
+		n *= times
+	}
 	seeds := []uint64{280759612648469, 223593581504310}
 	if text := os.Getenv("TWOFOLD_SEED"); text != "" {
 		seed, err := strconv.ParseUint(text, 10, 64)
