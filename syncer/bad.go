@@ -113,12 +113,3 @@ func origin(f pit.Fragment, row int64) (string, int64) {
 	name, first := file.Origin()
 	return name, first + row
 }
-
-// maxEventTime is the latest event time of a row that is not bad; 0 is any.
-func maxEventTime(view *feature.View, asOf feature.AsOf) feature.EventTime {
-	most := view.Sync.BadRows.MaxFuture
-	if most < 0 {
-		return 0
-	}
-	return feature.EventTime(int64(asOf) + most.Microseconds())
-}

@@ -338,7 +338,7 @@ func (s *Syncer) write(ctx context.Context, view *feature.View, p *plan, asOf fe
 	if err := bad.check(report.RowsBad, report.RowsRead); err != nil {
 		return nil, err
 	}
-	err = winners.Batches(ctx, gatherRows(view), view.OnlineFeatures(), func(batch pit.WinnerBatch) error {
+	err = winners.Batches(ctx, pit.GatherRows(view), view.OnlineFeatures(), func(batch pit.WinnerBatch) error {
 		stats, err := s.o.Online.Write(ctx, online.Rows{
 			View: view, Keys: batch.Keys, EventTimes: batch.EventTimes, CreatedTimes: batch.CreatedTimes, Features: batch.Features, Tombstones: batch.Tombstones,
 			BatchSize: view.Sync.BatchSize, Generation: report.Generation,
@@ -418,12 +418,12 @@ func microsOf(t time.Time) int64 {
 // files are not left unread for their age, as those of other views are; only entities of which nothing is left in the store, and nothing would
 // stay there, are left out.
 func (s *Syncer) newest(ctx context.Context, view *feature.View, source pit.Source, asOf feature.AsOf, bad *badRows) (*pit.Winners, error) {
-	o := pit.LatestOptions{AsOf: asOf, MaxEventTime: maxEventTime(view, asOf), Bad: bad.take}
+	o := pit.OnlineRows(view, asOf)
+	o.Bad = bad.take
 	if view.HistoryVersions == 0 {
-		o.MaxAge = view.KeepFor()
 		return pit.Latest(ctx, view, source, o)
 	}
-	o.Versions = view.HistoryVersions + 1
+	o.Versions++
 	winners, err := pit.Latest(ctx, view, source, o)
 	if err != nil || view.TTL == 0 {
 		return winners, err
@@ -431,23 +431,4 @@ func (s *Syncer) newest(ctx context.Context, view *feature.View, source pit.Sour
 	return winners, winners.Retain(ctx, view.KeepFor(), func(ctx context.Context, keys []*feature.Column) ([]bool, error) {
 		return s.o.Online.HaveVersions(ctx, view, keys)
 	})
-}
-
-// gatherBytes is about how much of feature values is held at a time.
-const gatherBytes = 32 << 20
-
-// gatherRows is how many rows are read at a time: many, because each batch reads its row group again, but no more than about gatherBytes.
-func gatherRows(v *feature.View) int {
-	rowBytes := 64
-	for _, f := range v.Features {
-		switch {
-		case f.Type.IsList():
-			rowBytes += 4096
-		case f.Type.Width() > 0:
-			rowBytes += 10
-		default:
-			rowBytes += 40
-		}
-	}
-	return min(max(gatherBytes/rowBytes, v.Sync.BatchSize), 1<<17)
 }

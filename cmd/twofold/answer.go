@@ -82,7 +82,7 @@ func (a *answer) cell(column, row int) string {
 }
 
 // csvCell returns a value, "" where there is none.
-func (a *answer) csvCell(column, row int) string { return formatPresent(a.values[column], row) }
+func (a *answer) csvCell(column, row int) string { return a.values[column].TextAt(row) }
 
 // faults returns why views could not be read whole, by name.
 func (a *answer) faults() map[string]string {
@@ -219,10 +219,10 @@ func (a *answer) json(w io.Writer) error {
 		r := answerRowJSON{Entity: map[string]any{}, Features: map[string]any{}, Status: map[string]string{}, EventTimes: map[string]string{}}
 		for i, c := range a.columns {
 			if i < a.keys {
-				r.Entity[a.names[i]] = jsonValue(c, row)
+				r.Entity[a.names[i]] = c.JSONAt(row)
 				continue
 			}
-			r.Features[a.names[i]] = jsonValue(a.values[i], row)
+			r.Features[a.names[i]] = a.values[i].JSONAt(row)
 			if !c.IsPresent(row) {
 				r.Status[a.names[i]] = c.Status[row].String()
 			}

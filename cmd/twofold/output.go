@@ -146,7 +146,7 @@ func (c *csvWriter) Close() error {
 // does not have.
 func cellsOf(a arrow.Array) func(int) string {
 	if c, err := arrowwire.FromArray(a); err == nil {
-		return func(row int) string { return formatPresent(c, row) }
+		return func(row int) string { return c.TextAt(row) }
 	}
 	return func(row int) string {
 		if a.IsNull(row) {

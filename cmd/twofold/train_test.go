@@ -117,10 +117,10 @@ func expectedTemperatures(t *testing.T) [][]string {
 		require.NoError(t, err)
 		field := func(name string) int { return rows.Schema().FieldIndices(name)[0] }
 		for row := range int(record.NumRows()) {
-			at := formatPresent(columns[field("observed_at")], row)
+			at := columns[field("observed_at")].TextAt(row)
 			for i, w := range wanted {
-				if formatPresent(columns[field("origin")], row) == w.origin && at <= w.at && at > found[i][1] {
-					found[i] = []string{formatPresent(columns[field("temp")], row), at}
+				if columns[field("origin")].TextAt(row) == w.origin && at <= w.at && at > found[i][1] {
+					found[i] = []string{columns[field("temp")].TextAt(row), at}
 				}
 			}
 		}

@@ -289,6 +289,11 @@ func (c *Column) Equal(o *Column) bool {
 	return true
 }
 
+// EqualAt reports whether row i has the same status and value as row j of o, a column of the same type; see Equal.
+func (c *Column) EqualAt(i int, o *Column, j int) bool {
+	return c.Status[i] == o.Status[j] && c.equalValue(i, o, j)
+}
+
 func (c *Column) equalValue(i int, o *Column, j int) bool {
 	switch c.Type {
 	case Bool:

@@ -31,6 +31,9 @@ type Scanned struct {
 type UnreadableRow struct {
 	// Key is the stored form of its entity's key.
 	Key []byte
+	// EventTime is its event time, where HasEventTime says that it can be told.
+	EventTime    feature.EventTime
+	HasEventTime bool
 	// Err says why: of kind fault.Corrupt where it is damaged, fault.Precondition where a feature was stored as a type that cannot be read as the one that it is
 	// defined with.
 	Err error
@@ -94,13 +97,18 @@ func newScanner(s *Store, view *feature.View) (*scanner, error) {
 	return c, c.view.compile(selected)
 }
 
+// newScanned returns empty columns with room for rows: as they are told of, and all of them.
+func (c *scanner) newScanned(rows int) (*Scanned, []*feature.Column) {
+	columns := feature.NewColumns(append([]feature.Type{feature.Timestamp, feature.Timestamp}, c.types...), rows)
+	keys := 2 + len(c.view.view.Entity.Keys)
+	return &Scanned{
+		EventTimes: columns[0], CreatedTimes: columns[1], Keys: columns[2:keys:keys], Features: columns[keys:], Tombstones: make([]bool, 0, rows),
+	}, columns
+}
+
 // decode returns rows as columns. An error is about none of them alone: the store cannot be asked for a schema.
 func (c *scanner) decode(ctx context.Context, rows []driver.ScannedRow) (*Scanned, error) {
-	columns := feature.NewColumns(append([]feature.Type{feature.Timestamp, feature.Timestamp}, c.types...), len(rows))
-	keys := 2 + len(c.view.view.Entity.Keys)
-	out := &Scanned{
-		EventTimes: columns[0], CreatedTimes: columns[1], Keys: columns[2:keys:keys], Features: columns[keys:], Tombstones: make([]bool, 0, len(rows)),
-	}
+	out, columns := c.newScanned(len(rows))
 	for _, r := range rows {
 		err := feature.DecodeKey(out.Keys, r.Key)
 		if err == nil {
@@ -115,11 +123,18 @@ func (c *scanner) decode(ctx context.Context, rows []driver.ScannedRow) (*Scanne
 		for _, column := range columns {
 			column.Truncate(len(out.Tombstones))
 		}
+		event, ok := eventTimeOf(r.Value)
 		out.Unreadable = append(out.Unreadable, UnreadableRow{
-			Key: r.Key, Err: fmt.Errorf("view %q, entity %s %q: %w", c.view.view.Name, c.view.view.Entity.Name, r.Key, err),
+			Key: r.Key, EventTime: event, HasEventTime: ok, Err: fmt.Errorf("view %q, entity %s %q: %w", c.view.view.Name, c.view.view.Entity.Name, r.Key, err),
 		})
 	}
 	return out, nil
+}
+
+// eventTimeOf returns the event time of a stored row, and whether it can be told.
+func eventTimeOf(stored []byte) (feature.EventTime, bool) {
+	h, err := storedrow.ParseHeader(stored)
+	return h.EventTime, err == nil
 }
 
 // append appends what a stored row says; after an error in part.

@@ -3,10 +3,8 @@ package online
 import (
 	"context"
 	"fmt"
-	"math"
 
 	"github.com/twofold-ml/twofold/internal/feature"
-	"github.com/twofold-ml/twofold/internal/online/driver"
 )
 
 // HaveVersions reports for each entity whether the store has a version of its row in the view, be it a deletion. The view keeps versions; keys has
@@ -15,15 +13,7 @@ func (s *Store) HaveVersions(ctx context.Context, view *feature.View, keys []*fe
 	if err := live(ctx, "look for versions"); err != nil {
 		return nil, err
 	}
-	views, reads := []string{view.Name}, make([]driver.Read, keys[0].Len())
-	var arena []byte
-	for i := range reads {
-		start := len(arena)
-		arena, _ = feature.AppendKey(arena, keys, i)
-		reads[i] = driver.Read{
-			Entity: driver.Entity{Name: view.Entity.Name, Key: arena[start:len(arena):len(arena)]}, Views: views, History: true, AsOfMicros: math.MaxInt64,
-		}
-	}
+	reads := readsOf(view, view.Name, keys, nil)
 	rows, err := s.driver.Read(ctx, reads)
 	if err != nil {
 		return nil, fmt.Errorf("look for versions of view %q: %w", view.Name, err)

@@ -1,18 +1,22 @@
 package driver
 
 import (
+	"errors"
 	"math"
 	"time"
 
 	"github.com/twofold-ml/twofold/internal/fault"
 )
 
+// ErrNotKept is what every error of NotKept is.
+var ErrNotKept = errors.New("older versions than the kept ones have been dropped")
+
 // NotKept returns the error of a History read whose moment is before the oldest version that is kept of a view, where older ones have
 // been dropped. Its kind is fault.Precondition.
 func NotKept(r *Read, view string) error {
 	return fault.New(fault.Precondition,
-		"entity %s %q: what view %q held %s is not known, because older versions than the kept ones have been dropped; ask for a later moment, or use GetHistoricalFeatures; a larger history_versions keeps more from now on",
-		r.Entity.Name, r.Entity.Key, view, moment(r.AsOfMicros))
+		"entity %s %q: what view %q held %s is not known, because %w; ask for a later moment, or use GetHistoricalFeatures; a larger history_versions keeps more from now on",
+		r.Entity.Name, r.Entity.Key, view, moment(r.AsOfMicros), ErrNotKept)
 }
 
 func moment(micros int64) string {
