@@ -14,7 +14,7 @@ import (
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 )
 
-// progressLine shows on one line of a terminal how far a training set is; anywhere else it shows nothing.
+// progressLine shows on one line of a terminal how far something is, mostly a training set; anywhere else it shows nothing.
 type progressLine struct {
 	bar      *progressbar.ProgressBar // nil where nothing is shown
 	terminal *os.File
@@ -48,7 +48,14 @@ func (p *progressLine) update(at client.Progress) {
 	if p.bar == nil {
 		return
 	}
-	text := p.text.at(time.Now(), at)
+	p.show(p.text.at(time.Now(), at))
+}
+
+// show shows a text.
+func (p *progressLine) show(text string) {
+	if p.bar == nil {
+		return
+	}
 	// A line that is wider than the terminal could not be taken back.
 	const spinner = 5
 	if width, _, err := term.GetSize(int(p.terminal.Fd())); err == nil && width > spinner && len(text) > width-spinner {
