@@ -38,6 +38,8 @@ func testStore(t *testing.T, h Harness) {
 		"scans of versions":          testStoreScanOfVersions,
 		"last good rows":             testStoreLastGood,
 		"last good versions":         testStoreLastGoodVersions,
+		"look-ups":                   testStoreLookup,
+		"look-ups of versions":       testStoreLookupOfVersions,
 		"cancelled":                  testStoreCancelled,
 	} {
 		t.Run(name, func(t *testing.T) {
