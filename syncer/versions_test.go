@@ -313,27 +313,11 @@ func (p *pastTest) run() {
 	}
 }
 
-// randomRounds runs a round for each of many seeds. The seed of one that fails is printed; TWOFOLD_SEED=<seed> runs that one first.
-func randomRounds(t *testing.T, rounds int, round func(t *testing.T, r *rand.Rand)) {
-	base := rand.Uint64() >> 16
-	if text := os.Getenv("TWOFOLD_SEED"); text != "" {
-		var err error
-		base, err = strconv.ParseUint(text, 10, 64)
-		require.NoError(t, err)
-	}
-	for i := range uint64(rounds) {
-		t.Run(fmt.Sprintf("TWOFOLD_SEED=%d", base+i), func(t *testing.T) { round(t, rand.New(rand.NewPCG(base+i, 0))) })
-		if t.Failed() {
-			return
-		}
-	}
-}
-
 // TestThePastIsAnsweredAsItWas: whatever came late, expired, was pushed, deleted or dropped, a moment in the past is answered as it was or refused;
 // and refused only where it is not kept.
 func TestThePastIsAnsweredAsItWas(t *testing.T) {
 	answered, refused := 0, 0
-	randomRounds(t, 60, func(t *testing.T, r *rand.Rand) {
+	testenv.RandomRounds(t, 60, func(t *testing.T, r *rand.Rand) {
 		p := newPastTest(t, r, nil)
 		defer p.close()
 		p.run()
@@ -348,7 +332,7 @@ func TestThePastIsAnsweredAsItWas(t *testing.T) {
 // TestThePastIsAnsweredAsItWasByRedis is the same with a real Redis.
 func TestThePastIsAnsweredAsItWasByRedis(t *testing.T) {
 	server := testenv.Redis(t)
-	randomRounds(t, 15, func(t *testing.T, r *rand.Rand) {
+	testenv.RandomRounds(t, 15, func(t *testing.T, r *rand.Rand) {
 		p := newPastTest(t, r, func() driver.Driver {
 			d, err := redisstore.Open(redisstore.Options{URL: server.URL, Prefix: strings.ReplaceAll(filepath.Base(t.Name()), "=", "")})
 			require.NoError(t, err)

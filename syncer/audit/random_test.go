@@ -175,26 +175,26 @@ func (w *world) strangers(generation uint64, want *audit.Counts) (rows int64) {
 }
 
 func TestRandom(t *testing.T) {
-	randomRounds(t, 40, func(t *testing.T, r *rand.Rand) {
+	testenv.RandomRounds(t, 40, func(t *testing.T, r *rand.Rand) {
 		round(newWorld(t, r, nil, lasting), 0)
 	})
 }
 
 func TestRandomForEver(t *testing.T) {
-	randomRounds(t, 10, func(t *testing.T, r *rand.Rand) {
+	testenv.RandomRounds(t, 10, func(t *testing.T, r *rand.Rand) {
 		w := newWorld(t, r, nil, "ttl: 0s")
 		round(w, 0)
 	})
 }
 
 func TestRandomGeneration(t *testing.T) {
-	randomRounds(t, 20, func(t *testing.T, r *rand.Rand) {
+	testenv.RandomRounds(t, 20, func(t *testing.T, r *rand.Rand) {
 		round(newWorld(t, r, nil, lasting), 1+uint64(r.IntN(9)))
 	})
 }
 
 func TestRandomHistory(t *testing.T) {
-	randomRounds(t, 40, func(t *testing.T, r *rand.Rand) {
+	testenv.RandomRounds(t, 40, func(t *testing.T, r *rand.Rand) {
 		round(newWorld(t, r, nil, lasting, "layout: HISTORY", "history_versions: "+string(rune('2'+r.IntN(5)))), 0)
 	})
 }
@@ -204,7 +204,7 @@ func TestRandomInRedis(t *testing.T) {
 	server := testenv.Redis(t)
 	for name, lines := range map[string][]string{"LATEST": {lasting}, "HISTORY": {lasting, "layout: HISTORY", "history_versions: 3"}} {
 		t.Run(name, func(t *testing.T) {
-			randomRounds(t, 8, func(t *testing.T, r *rand.Rand) {
+			testenv.RandomRounds(t, 8, func(t *testing.T, r *rand.Rand) {
 				round(newWorld(t, r, func() driver.Driver {
 					d, err := redisstore.Open(redisstore.Options{URL: server.URL, Prefix: strings.ReplaceAll(name+filepath.Base(t.Name()), "=", "")})
 					require.NoError(t, err)

@@ -7,10 +7,8 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -265,20 +263,4 @@ func (w *world) audit(o audit.Options) *audit.Report {
 func requireSum(t require.TestingT, r *audit.Report) {
 	sum := r.Counts.Matching + r.Differences() + r.Expired + r.Superseded + r.Undecided
 	require.Equal(t, r.Expected+r.Unexpected, sum, "%+v", r)
-}
-
-// randomRounds runs a round for each of many seeds. The seed of one that fails is printed; TWOFOLD_SEED=<seed> runs that one first.
-func randomRounds(t *testing.T, rounds int, round func(t *testing.T, r *rand.Rand)) {
-	base := rand.Uint64() >> 16
-	if text := os.Getenv("TWOFOLD_SEED"); text != "" {
-		var err error
-		base, err = strconv.ParseUint(text, 10, 64)
-		require.NoError(t, err)
-	}
-	for i := range uint64(rounds) {
-		t.Run(fmt.Sprintf("TWOFOLD_SEED=%d", base+i), func(t *testing.T) { round(t, rand.New(rand.NewPCG(base+i, 0))) })
-		if t.Failed() {
-			return
-		}
-	}
 }
