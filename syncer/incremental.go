@@ -23,6 +23,8 @@ type plan struct {
 	mark string
 	// content is what the rows of the generation that is made of them are like; nil with mode INCREMENTAL.
 	content *content
+	// progress is how far the run is.
+	progress *runProgress
 	// why says, for people, why every file is read; empty where only new, changed and due ones are.
 	why string
 }
@@ -110,7 +112,7 @@ func (s *Syncer) find(ctx context.Context, view *feature.View, p *plan, asOf fea
 	if err != nil {
 		return nil, nil, err
 	}
-	if winners, err = s.newest(ctx, view, scan, asOf, bad); err != nil {
+	if winners, err = s.newest(ctx, view, scan, asOf, bad, &p.progress.read); err != nil {
 		return nil, nil, err
 	}
 	due = winners.Due()
@@ -121,7 +123,7 @@ func (s *Syncer) find(ctx context.Context, view *feature.View, p *plan, asOf fea
 	if scan, err = s.scan(view, both); err != nil {
 		return nil, nil, err
 	}
-	if winners, err = s.newest(ctx, view, clipped{scan, within}, asOf, bad); err != nil {
+	if winners, err = s.newest(ctx, view, clipped{scan, within}, asOf, bad, &p.progress.read); err != nil {
 		return nil, nil, err
 	}
 	// Rows from outside the range may have come as well, without those of equal times that stand in parts which were left unread. They were carried before.

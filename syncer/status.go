@@ -55,6 +55,9 @@ func statusOf(view *feature.View, state *twofoldv1.SyncState, runs []*twofoldv1.
 	if view.Sync.Mode == feature.Snapshot && synced {
 		status.Generation, status.Entities = state.GetLive().GetNumber(), state.GetLive().GetEntities()
 	}
+	if view.Sync.Mode != feature.Snapshot {
+		status.Entities = entitiesOf(runs)
+	}
 	if newest := timeOf(status.NewestEventMicros); !newest.IsZero() {
 		status.Lag = durationpb.New(now.Sub(newest))
 		if view.TTL > 0 {
@@ -75,6 +78,16 @@ func statusOf(view *feature.View, state *twofoldv1.SyncState, runs []*twofoldv1.
 			time.UnixMicro(status.LastGoodMicros).UTC().Format(time.RFC3339))
 	}
 	return status
+}
+
+// entitiesOf is how many entities the last of the runs found that read every file, 0 where there is none.
+func entitiesOf(runs []*twofoldv1.SyncRun) uint64 {
+	for _, run := range runs {
+		if run.GetOutcome() == twofoldv1.SyncOutcome_SYNC_OUTCOME_SUCCEEDED && run.GetFilesRead() > 0 && run.GetFilesUnchanged() == 0 {
+			return run.GetEntities()
+		}
+	}
+	return 0
 }
 
 // problemOf says what an operator should see to; empty where all is well.

@@ -35,6 +35,10 @@ type Options struct {
 	Logger *slog.Logger
 	// OnReport is called after each run of each view, from one goroutine at a time. Defaults to none.
 	OnReport func(Report)
+	// OnProgress is called now and then while a run is under way, but not when it ends; by one goroutine at a time. Defaults to none.
+	OnProgress func(Progress)
+	// ProgressInterval is the time between two calls of OnProgress, the first of which comes that long after a run has begun. Defaults to 10 s.
+	ProgressInterval time.Duration
 	// Events are those that Run syncs views for, beside their schedules. Defaults to nil: there are none.
 	Events *event.Queue
 	// LossCheckInterval is the time between two looks whether the online store still has what Run carried there; one that was
@@ -81,6 +85,9 @@ func New(o Options) (*Syncer, error) {
 	}
 	if o.GenerationGrace <= 0 {
 		o.GenerationGrace = 5 * time.Minute
+	}
+	if o.ProgressInterval <= 0 {
+		o.ProgressInterval = 10 * time.Second
 	}
 	if o.LossCheckInterval <= 0 {
 		o.LossCheckInterval = 10 * time.Second
@@ -265,6 +272,8 @@ func (s *Syncer) carry(ctx context.Context, lease *syncstate.Lease, view *featur
 	if err != nil {
 		return err
 	}
+	p.progress = &runProgress{}
+	defer s.follow(view, p.progress)()
 	report.FilesRead, report.FilesUnchanged = int64(len(p.read)), int64(len(p.all)-len(p.read))
 	switch {
 	case len(p.read) == 0:
@@ -335,6 +344,7 @@ func (s *Syncer) write(ctx context.Context, view *feature.View, p *plan, asOf fe
 		return nil, err
 	}
 	report.addRead(winners.Stats())
+	p.progress.toWrite.Store(report.Versions)
 	if err := bad.check(report.RowsBad, report.RowsRead); err != nil {
 		return nil, err
 	}
@@ -344,6 +354,7 @@ func (s *Syncer) write(ctx context.Context, view *feature.View, p *plan, asOf fe
 			BatchSize: view.Sync.BatchSize, Generation: report.Generation,
 		})
 		report.addWritten(stats, batch)
+		p.progress.written.Add(int64(batch.Len()))
 		p.content.add(batch)
 		if err != nil {
 			return fmt.Errorf("feature view %q: %w", view.Name, err)
@@ -417,9 +428,9 @@ func microsOf(t time.Time) int64 {
 // are still stored, and a store that was not given it would answer for that moment with the one before it, which is wrong. So
 // files are not left unread for their age, as those of other views are; only entities of which nothing is left in the store, and nothing would
 // stay there, are left out.
-func (s *Syncer) newest(ctx context.Context, view *feature.View, source pit.Source, asOf feature.AsOf, bad *badRows) (*pit.Winners, error) {
+func (s *Syncer) newest(ctx context.Context, view *feature.View, source pit.Source, asOf feature.AsOf, bad *badRows, progress *pit.Progress) (*pit.Winners, error) {
 	o := pit.OnlineRows(view, asOf)
-	o.Bad = bad.take
+	o.Bad, o.Progress = bad.take, progress
 	if view.HistoryVersions == 0 {
 		return pit.Latest(ctx, view, source, o)
 	}

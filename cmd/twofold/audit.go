@@ -115,7 +115,7 @@ func (a *app) audit(ctx context.Context, c config.Config, names []string, o audi
 	if err != nil {
 		return err
 	}
-	line := a.progress(nil)
+	line := a.progress()
 	audited := make([]auditedView, 0, len(views))
 	var failures []error
 	for _, view := range views {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -51,6 +53,24 @@ func TestLintDrawsGaps(t *testing.T) {
 	require.NotContains(t, half, "absent")
 	byDefault := twofold(t, offlineFlights(), "lint", writeFile(t, "f.yaml", gaps("2h", "{}"))).ok(t)
 	require.NotContains(t, byDefault, "absent", "the interval is half the ttl")
+}
+
+// TestGapsAreLogged: a process that starts with gaps that were accepted says so and draws them, and one that is given others later refuses them, with the drawing.
+func TestGapsAreLogged(t *testing.T) {
+	marks := `definitions: | =======.............=======.............=======.............`
+	file := writeFile(t, "f.yaml", gaps("2h", "{interval: 6h, allow_gaps: true}"))
+	d := start(t, append(without(replay(t), "TWOFOLD_DEFINITIONS="), "TWOFOLD_DEFINITIONS="+file, "TWOFOLD_DEFINITIONS_RELOAD_INTERVAL=0"), "sync")
+	log := d.log()
+	require.Contains(t, log, "absent 4h of every 6h")
+	require.Contains(t, log, `"level":"WARN","msg":"`+marks+`"`)
+	require.Contains(t, log, `"msg":"definitions: | ^0                  ^6h                 ^12h"`)
+
+	mark := d.logged()
+	require.NoError(t, os.WriteFile(file, []byte(gaps("2h", "{interval: 6h}")), 0o600))
+	require.NoError(t, d.cmd.Process.Signal(syscall.SIGHUP))
+	d.waitAfter(t, mark, `"msg":"definitions reload failed`)
+	d.waitAfter(t, mark, `"level":"ERROR","msg":"`+marks+`"`)
+	d.stop(t, syscall.SIGTERM)
 }
 
 // TestExplainSaysWhen: explain shows mode, cron and zone where it shows how often a view is synced.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"github.com/twofold-ml/twofold/internal/config"
+	"github.com/twofold-ml/twofold/internal/definition"
 )
 
 // logger returns a logger to standard error.
@@ -15,6 +16,14 @@ func (a *app) logger(c config.Log) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(a.err, options))
 	}
 	return slog.New(slog.NewTextHandler(a.err, options))
+}
+
+// logProblem logs what is wrong with definitions in one record, and each line of its timeline, where it has one, in one more, so that it can be read as it is drawn.
+func logProblem(log *slog.Logger, level slog.Level, problem definition.Problem) {
+	log.Log(context.Background(), level, "definitions: "+problem.String())
+	for _, line := range problem.Timeline {
+		log.Log(context.Background(), level, "definitions: | "+line)
+	}
 }
 
 // atLeast lets only records of a level and above through.

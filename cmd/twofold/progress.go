@@ -14,23 +14,41 @@ import (
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 )
 
-// progressLine shows on one line of a terminal how far something is, mostly a training set; anywhere else it shows nothing.
+// trainingLine shows on one line of a terminal how far a training set is; anywhere else it shows nothing.
+type trainingLine struct {
+	*progressLine
+	text progressText
+}
+
+// trainingProgress returns a line for a training set of these entity rows, nil where they are not read here.
+func (a *app) trainingProgress(rows *entityRows) *trainingLine {
+	p := &trainingLine{a.progress(), progressText{entityRows: -1}}
+	if rows != nil {
+		p.text.entityRows = rows.NumRows()
+	}
+	return p
+}
+
+// update shows another moment.
+func (p *trainingLine) update(at client.Progress) {
+	if p.isShown() {
+		p.show(p.text.at(time.Now(), at))
+	}
+}
+
+// progressLine is one line of a terminal; where there is none it shows nothing.
 type progressLine struct {
 	bar      *progressbar.ProgressBar // nil where nothing is shown
 	terminal *os.File
-	text     progressText
 }
 
-// progress returns a line for a training set of these entity rows, nil where they are not read here.
-func (a *app) progress(rows *entityRows) *progressLine {
+// progress returns a line on standard error.
+func (a *app) progress() *progressLine {
 	file, ok := asFile(a.err)
 	if !ok || !term.IsTerminal(int(file.Fd())) {
 		return &progressLine{}
 	}
-	p := &progressLine{terminal: file, text: progressText{entityRows: -1}}
-	if rows != nil {
-		p.text.entityRows = rows.NumRows()
-	}
+	p := &progressLine{terminal: file}
 	p.bar = progressbar.NewOptions64(-1,
 		progressbar.OptionSetWriter(file),
 		progressbar.OptionSetElapsedTime(false),
@@ -43,17 +61,11 @@ func (a *app) progress(rows *entityRows) *progressLine {
 	return p
 }
 
-// update shows another moment.
-func (p *progressLine) update(at client.Progress) {
-	if p.bar == nil {
-		return
-	}
-	p.show(p.text.at(time.Now(), at))
-}
+func (p *progressLine) isShown() bool { return p.bar != nil }
 
-// show shows a text.
+// show replaces what the line says, in ASCII.
 func (p *progressLine) show(text string) {
-	if p.bar == nil {
+	if !p.isShown() {
 		return
 	}
 	// A line that is wider than the terminal could not be taken back.

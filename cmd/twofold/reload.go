@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -176,7 +177,7 @@ func (r *reloader) logRefusal(err error) {
 			log.Error("definitions: there are more problems; `twofold lint` prints them all", "more", len(problems.Problems)-i)
 			return
 		}
-		log.Error("definitions: " + problem.String())
+		logProblem(log, slog.LevelError, problem)
 	}
 }
 
@@ -197,7 +198,7 @@ func (r *reloader) logTaken(old, set *definition.Set) {
 		}
 	}
 	for _, problem := range set.Warnings {
-		log.Warn("definitions: " + problem.String())
+		logProblem(log, slog.LevelWarn, problem)
 	}
 	registry := set.Registry
 	log.Info("definitions reloaded", "from", from, "changes", len(changes), "entities", len(registry.Entities()), "feature_views", len(registry.Views()),

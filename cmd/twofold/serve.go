@@ -135,7 +135,7 @@ func (s *serving) newSyncer(set *definition.Set) (err error) {
 		}
 	}
 	s.status = newSyncStatus(registry, s.process.now)
-	s.syncer, err = s.process.newSyncer(set, s.status, s.events)
+	s.syncer, err = s.process.newSyncer(set, s.status, s.events, s.process.loggedProgress())
 	return err
 }
 

@@ -19,12 +19,14 @@ func (a *app) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [VIEW...]",
 		Short: "Show how fresh each feature view is, and how its syncs went",
-		Long: `Shows of each feature view that is synced how old its newest row is, how and when its last run ended, when the next one is due, and how long its
-features last if no run comes. It asks a server, which reads what the online store remembers, whichever process has synced.
+		Long: `Shows of each feature view that is synced how many entities it has (with mode INCREMENTAL as many as the last run found that read every file), how old its newest row is, how and
+when its last run ended, when the next one is due, and whether features will be absent before that has ended. It asks a server (:7070) or a syncer (:7073), which reads what the online store
+remembers, whichever process has synced.
 
 It exits 0 where all is well, 1 where a view needs somebody (the sentences below the table say why), and 3 where the server or
 its store cannot be reached: for scripts and probes. --runs shows the last runs as well.`,
 		Example: `  twofold status
+  twofold status --server localhost:7073
   twofold status weather --runs 5
   twofold status -o json`,
 		GroupID:           groupServe,
@@ -98,16 +100,10 @@ func (a *app) statusJSON(status *twofoldv1.GetSyncStatusResponse, runs *twofoldv
 
 func (a *app) statusTable(status *twofoldv1.GetSyncStatusResponse, runs *twofoldv1.ListSyncRunsResponse) error {
 	now := time.UnixMicro(status.GetNowMicros()).UTC()
-	t := newTable("feature view", "mode", "newest row", "lag", "last run", "next run", "features last", "")
+	t := newTable("feature view", "mode", "entities", "newest row", "lag", "last run", "next run", "gap risk", "")
 	var problems []string
 	for _, v := range status.GetViews() {
-		lasts, mark := "for ever", "ok"
-		if v.GetUntilGap() != nil {
-			lasts = "another " + about(v.GetUntilGap().AsDuration())
-		}
-		if v.GetNewestEventMicros() == 0 {
-			lasts = ""
-		}
+		mark := "ok"
 		if v.GetProblem() != "" {
 			mark = "!"
 			problems = append(problems, fmt.Sprintf("! %s: %s", v.GetFeatureView(), v.GetProblem()))
@@ -116,7 +112,8 @@ func (a *app) statusTable(status *twofoldv1.GetSyncStatusResponse, runs *twofold
 		if v.GetLag() != nil {
 			lag = about(v.GetLag().AsDuration())
 		}
-		t.add(v.GetFeatureView(), strings.ToLower(v.GetMode()), instant(v.GetNewestEventMicros()), lag, lastRun(v.GetLastRun(), now), until(v.GetNextRunMicros(), now), lasts, mark)
+		t.add(v.GetFeatureView(), strings.ToLower(v.GetMode()), knownCount(v.GetEntities()), instant(v.GetNewestEventMicros()), lag, lastRun(v.GetLastRun(), now),
+			until(v.GetNextRunMicros(), now), gapRisk(v, now), mark)
 	}
 	if err := t.write(a.out); err != nil {
 		return err
@@ -141,6 +138,33 @@ func (a *app) statusTable(status *twofoldv1.GetSyncStatusResponse, runs *twofold
 		fmt.Fprintln(a.out, problem)
 	}
 	return nil
+}
+
+// knownCount is a number, nothing where it is not known.
+func knownCount(n uint64) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprint(n)
+}
+
+// gapRisk says whether features will be absent before the next run, which is taken to last as long as the last one and to find newer rows, has brought others.
+func gapRisk(v *twofoldv1.SyncStatus, now time.Time) string {
+	left := v.GetUntilGap().AsDuration()
+	run := v.GetLastRun().GetElapsed().AsDuration()
+	brought := max(0, time.UnixMicro(v.GetNextRunMicros()).Sub(now)) + run
+	switch {
+	case v.GetNewestEventMicros() == 0:
+		return ""
+	case v.GetUntilGap() == nil:
+		return "none, rows do not expire"
+	case left == 0:
+		return "expired"
+	case v.GetNextRunMicros() != 0 && left < brought:
+		return "gap in " + about(left)
+	default:
+		return "none for " + about(left)
+	}
 }
 
 // lastRun says how and when a run began.

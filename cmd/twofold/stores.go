@@ -167,7 +167,7 @@ func (p *process) greet(ctx context.Context, set *definition.Set) {
 	p.log.Info("definitions read", "from", p.source.String(), "entities", len(set.Registry.Entities()), "feature_views", len(set.Registry.Views()),
 		"feature_services", len(set.Registry.Services()), "hash", set.Hash())
 	for _, problem := range set.Warnings {
-		p.log.Warn("definitions: " + problem.String())
+		logProblem(p.log, slog.LevelWarn, problem)
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()

@@ -83,11 +83,12 @@ func (a *app) sync(ctx context.Context, c config.Config, once, full bool, views 
 		metrics.MustRegister(p.breaker)
 	}
 	if once {
-		s, err := p.newSyncer(set, newSyncStatus(metrics, p.now), nil)
+		o, line := a.onceProgress()
+		s, err := p.newSyncer(set, newSyncStatus(metrics, p.now), nil, o)
 		if err != nil {
 			return err
 		}
-		return a.syncOnce(ctx, s, full, views)
+		return a.syncOnce(ctx, s, line, full, views)
 	}
 	d, err := p.newSyncing(set, metrics)
 	if err != nil {
@@ -97,11 +98,11 @@ func (a *app) sync(ctx context.Context, c config.Config, once, full bool, views 
 	return d.run(ctx)
 }
 
-// newSyncer returns a syncer that reports to status and goes by events, which may be nil.
-func (p *process) newSyncer(set *definition.Set, status *syncStatus, events *syncEvents) (*syncer.Syncer, error) {
-	s, err := syncer.New(syncer.Options{
-		Registry: set.Registry, Online: p.online, Offline: p.offline, Now: p.now, Logger: p.log, OnReport: status.add, Events: events.queued(),
-	})
+// newSyncer returns a syncer that reports to status and goes by events, which may be nil; o says how its progress is told.
+func (p *process) newSyncer(set *definition.Set, status *syncStatus, events *syncEvents, o syncer.Options) (*syncer.Syncer, error) {
+	o.Registry, o.Online, o.Offline, o.Now, o.Logger = set.Registry, p.online, p.offline, p.now, p.log
+	o.OnReport, o.Events = status.add, events.queued()
+	s, err := syncer.New(o)
 	if err != nil {
 		return nil, err
 	}
@@ -113,9 +114,10 @@ func (p *process) newSyncer(set *definition.Set, status *syncStatus, events *syn
 	return s, events.route(all)
 }
 
-// syncOnce runs the views once and prints a line for each.
-func (a *app) syncOnce(ctx context.Context, s *syncer.Syncer, full bool, views []string) error {
+// syncOnce runs the views once and prints a line for each, in place of that of their progress.
+func (a *app) syncOnce(ctx context.Context, s *syncer.Syncer, progress *progressLine, full bool, views []string) error {
 	reports, err := s.RunOnce(ctx, syncer.Request{Trigger: twofoldv1.SyncTrigger_SYNC_TRIGGER_START, Full: full, Wait: true}, views...)
+	progress.finish()
 	for _, report := range reports {
 		if report.Err == nil {
 			fmt.Fprintln(a.out, report)

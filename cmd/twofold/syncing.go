@@ -40,7 +40,7 @@ func (p *process) newSyncing(set *definition.Set, metrics *prometheus.Registry) 
 	if d.events, err = p.newSyncEvents(metrics); err != nil {
 		return nil, err
 	}
-	if d.syncer, err = p.newSyncer(set, d.status, d.events); err != nil {
+	if d.syncer, err = p.newSyncer(set, d.status, d.events, p.loggedProgress()); err != nil {
 		return nil, err
 	}
 	if d.http, err = listen(p.config.HTTPAddress, "http-address"); err != nil {

@@ -183,7 +183,7 @@ func (a *app) join(c *connection, header *twofoldv1.HistoricalHeader, rows *enti
 			_ = reader.CloseWithError(written) // never fails
 		})
 	}
-	bar := a.progress(rows)
+	bar := a.trainingProgress(rows)
 	manifest, err := c.HistoricalArrow(ctx, header, in, out, bar.update)
 	bar.finish()
 	switch {

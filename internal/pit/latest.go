@@ -28,6 +28,8 @@ type LatestOptions struct {
 	// Bad is told of each row that was read and cannot be carried, once. It is called by several goroutines at once, of which each is at another fragment; its error
 	// ends Latest, or Winners.Batches, and is what they fail with. Bad rows in parts that are left unread stay unknown. Defaults to nil: bad rows are only counted.
 	Bad func(BadRows) error
+	// Progress is told what was read. Defaults to nil: nobody looks.
+	Progress *Progress
 }
 
 // LatestStats says what Latest has read. Of RowsRead, what is neither in RowsBad, RowsFuture and RowsOld nor a winner gave way to a newer row.
@@ -83,6 +85,10 @@ func latest(ctx context.Context, view *feature.View, source Source, o LatestOpti
 	if err != nil {
 		return nil, err
 	}
+	if o.Progress == nil {
+		o.Progress = &Progress{}
+	}
+	o.Progress.Rows.Add(h.rows())
 	p := newPool(o.Workers)
 	scan := newLatestScan(h, o)
 	if late, ok := source.(LateSource); ok {
@@ -148,6 +154,7 @@ func newLatestScan(h *history, o LatestOptions) *latestScan {
 func (l *latestScan) visit(s *scratch, first int64, batch feature.KeyBatch) error {
 	s.selectComplete(batch, false)
 	l.rowsRead.Add(int64(batch.Len()))
+	l.options.Progress.Scanned.Add(int64(batch.Len()))
 	if len(s.rows) < batch.Len() {
 		if err := l.bad.addIncomplete(first, batch); err != nil {
 			return err

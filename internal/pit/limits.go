@@ -8,7 +8,7 @@ import (
 // ErrTooLarge says that the values of the rows that won take more than Options.MaxBytes. Fewer entity rows at once take less.
 var ErrTooLarge = errors.New("the joined features take more memory than they may")
 
-// Progress counts what a join has done, for whoever looks while it runs. All views count together.
+// Progress counts what a join, or Latest, has done, for whoever looks while it runs. All views count together. Latest counts Rows and Scanned only.
 type Progress struct {
 	// Rows is the number of feature rows to look at, as far as the views are listed; Scanned how many were.
 	Rows, Scanned atomic.Int64
