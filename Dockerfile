@@ -16,8 +16,8 @@ COPY --from=build /out/twofold /usr/local/bin/twofold
 COPY --from=build --chown=65532:65532 /out/data /var/lib/twofold
 WORKDIR /var/lib/twofold
 USER 65532:65532
-# gRPC; health, readiness and metrics over HTTP, of a server and of a syncer.
-EXPOSE 7070 7071 7072
+# gRPC; health, readiness and metrics over HTTP, of a server and of a syncer; gRPC of a syncer.
+EXPOSE 7070 7071 7072 7073
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=6 CMD ["/usr/local/bin/twofold", "health"]
 ENTRYPOINT ["/usr/local/bin/twofold"]
 CMD ["serve"]

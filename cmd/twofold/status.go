@@ -126,7 +126,7 @@ func (a *app) statusTable(status *twofoldv1.GetSyncStatusResponse, runs *twofold
 			if run.GetError() != "" {
 				note = run.GetError()
 			}
-			r.add(run.GetFeatureView(), instant(run.GetStartedAtMicros()), run.GetElapsed().AsDuration().Round(time.Millisecond).String(), enumText(run.GetTrigger().String(), "SYNC_TRIGGER_"),
+			r.add(run.GetFeatureView(), instant(run.GetStartedAtMicros()), run.GetElapsed().AsDuration().Round(time.Millisecond).String(), reason(run),
 				enumText(run.GetOutcome().String(), "SYNC_OUTCOME_"), fmt.Sprintf("%d of %d", run.GetFilesRead(), run.GetFilesRead()+run.GetFilesUnchanged()),
 				fmt.Sprint(run.GetRowsRead()), fmt.Sprint(run.GetWritten()), fmt.Sprint(run.GetOlder()), fmt.Sprint(run.GetUnchanged()), note)
 		}
@@ -173,6 +173,15 @@ func lastRun(run *twofoldv1.SyncRun, now time.Time) string {
 		return "none"
 	}
 	return fmt.Sprintf("%s, %s ago", enumText(run.GetOutcome().String(), "SYNC_OUTCOME_"), about(now.Sub(time.UnixMicro(run.GetStartedAtMicros()))))
+}
+
+// reason says what started a run.
+func reason(run *twofoldv1.SyncRun) string {
+	trigger := enumText(run.GetTrigger().String(), "SYNC_TRIGGER_")
+	if run.GetCause() == "" {
+		return trigger
+	}
+	return trigger + " (" + run.GetCause() + ")"
 }
 
 func enumText(name, prefix string) string {

@@ -95,6 +95,7 @@ func TestFolderEvents(t *testing.T) {
 			require.Equal(t, twofoldv1.SyncTrigger_SYNC_TRIGGER_EVENT, last.GetTrigger())
 			require.Equal(t, "folder: "+filepath.Join(lake, "a", "2.parquet")+" came", last.GetCause())
 			require.Len(t, runs(t, d, "b"), 1)
+			require.Contains(t, twofold(t, nil, "status", "a", "--runs", "1", "--server", d.grpc).ok(t), "  event (folder: "+filepath.Join(lake, "a", "2.parquet")+" came)  ")
 
 			userFile(t, filepath.Join(lake, "c", "1.parquet"), 1)
 			require.NoError(t, os.WriteFile(definitions, []byte(eventViews("a", "b", "c")), 0o600))
