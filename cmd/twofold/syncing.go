@@ -73,8 +73,8 @@ func (d *syncing) run(ctx context.Context) error {
 	}
 	group.Go(func() error { return d.events.run(ctx) })
 	group.Go(func() error {
-		if d.events.await(ctx) != nil {
-			return nil // it is told to stop
+		if err := d.events.await(ctx); err != nil && ctx.Err() == nil {
+			return err
 		}
 		return d.syncer.Run(ctx)
 	})
@@ -110,7 +110,9 @@ func (d *syncing) serveHTTP(ctx context.Context) error {
 	if h.Shutdown(ending) != nil {
 		_ = h.Close() // what it answers now helps nobody
 	}
-	<-failed
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("HTTP server: %w", err)
+	}
 	return nil
 }
 
