@@ -189,18 +189,10 @@ func (a *auditor) expect(ctx context.Context) error {
 	a.winners = winners
 	return winners.Batches(ctx, 0, nil, func(batch pit.WinnerBatch) error {
 		for row := range batch.Len() {
-			if !a.isLeftOut(batch, row) {
-				a.index.add(batch.Keys, row, feature.EventTime(batch.EventTimes.Int64s[row]))
-			}
+			a.index.add(batch.Keys, row, feature.EventTime(batch.EventTimes.Int64s[row]))
 		}
 		return nil
 	})
-}
-
-// isLeftOut reports whether a row is not stored though it is the newest of its entity: a deletion, where the rows of a generation are stored, in which
-// entities that were deleted are simply not there.
-func (a *auditor) isLeftOut(batch pit.WinnerBatch, row int) bool {
-	return a.Generation != 0 && isTombstone(batch, row)
 }
 
 func isTombstone(batch pit.WinnerBatch, row int) bool {

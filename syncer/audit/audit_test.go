@@ -66,12 +66,10 @@ func TestFindings(t *testing.T) {
 	require.EqualValues(t, 5, r.Differences())
 }
 
-// TestGenerationHoldsNothingElse: in a generation, rows that the files do not have are faults, and deletions are not stored.
+// TestGenerationHoldsNothingElse: in a generation, rows that the files do not have are faults.
 func TestGenerationHoldsNothingElse(t *testing.T) {
 	w := newWorld(t, newRand(), nil, lasting)
-	gone := w.simple(2, 0, 2)
-	gone.deleted = true
-	w.addFile(w.simple(1, 0, 1), w.simple(2, 1, 2), gone)
+	w.addFile(w.simple(1, 0, 1))
 	files, err := w.offline.Table(w.view).Files(t.Context())
 	require.NoError(t, err)
 	w.write(7, w.simple(1, 0, 1))
@@ -80,7 +78,7 @@ func TestGenerationHoldsNothingElse(t *testing.T) {
 	require.EqualValues(t, 1, r.Counts.Matching)
 	require.EqualValues(t, 1, r.Expected)
 
-	w.write(7, gone)
+	w.write(7, w.simple(2, 0, 2))
 	r = w.audit(audit.Options{Generation: 7, Files: files})
 	require.EqualValues(t, 1, r.Counts.Extra)
 	require.ErrorContains(t, r.Err(), "1 extra")

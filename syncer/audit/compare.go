@@ -27,11 +27,9 @@ type pairs struct {
 func (a *auditor) compare(ctx context.Context, see func(context.Context, *pairs) error) error {
 	progress := Progress{Step: "comparing", Total: a.winners.Stats().Winners}
 	return a.winners.Batches(ctx, pit.GatherRows(a.View), a.View.OnlineFeatures(), func(batch pit.WinnerBatch) error {
-		var rows []int
-		for row := range batch.Len() {
-			if !a.isLeftOut(batch, row) {
-				rows = append(rows, row)
-			}
+		rows := make([]int, batch.Len())
+		for row := range rows {
+			rows[row] = row
 		}
 		for some := range slices.Chunk(rows, lookupRows) {
 			p := newPairs(batch, some)

@@ -179,7 +179,7 @@ func (w *world) expected(generation uint64) map[string][]row {
 	for entity, rows := range of {
 		slices.SortFunc(rows, func(a, b row) int { return cmp.Compare(b.event.(int64), a.event.(int64)) })
 		of[entity] = rows[:min(len(rows), max(1, w.view.HistoryVersions))]
-		if w.view.HistoryVersions == 0 && (w.isOld(rows[0]) || (generation > 0 && rows[0].deleted)) {
+		if w.view.HistoryVersions == 0 && w.isOld(rows[0]) {
 			delete(of, entity)
 		}
 	}
