@@ -68,28 +68,6 @@ feature_views:
 	}
 }
 
-// TestNotSupported: what a definition asks for and this version cannot do is refused before anything is synced.
-func TestNotSupported(t *testing.T) {
-	for _, sync := range []string{"{mode: SNAPSHOT, audit: BEFORE_PUBLISH}"} {
-		r := registry(t, `
-entities: [{name: user, keys: [{name: user_id, type: INT64}]}]
-feature_views:
-  - name: v
-    entity: user
-    ttl: 2h
-    source: {path: v, event_time_column: at}
-    sync: `+sync+`
-    features: [{name: x, type: INT64}]
-`)
-		store, err := offline.Open(t.Context(), offline.Config{Path: t.TempDir()})
-		require.NoError(t, err)
-		defer store.Close()
-		env := servertest.Start(t, servertest.Config{Definitions: convergentDefinitions})
-		_, err = syncer.New(syncer.Options{Registry: r, Online: env.Online, Offline: store})
-		require.ErrorContains(t, err, "this version cannot do")
-	}
-}
-
 // TestQuarantineOfLaterFiles: where a file that was carried before is looked at again, for rows of equal times, its bad rows are not put aside again.
 func TestQuarantineOfLaterFiles(t *testing.T) {
 	dir := t.TempDir()

@@ -14,6 +14,7 @@ import (
 	"github.com/twofold-ml/twofold/internal/online"
 	"github.com/twofold-ml/twofold/internal/pit"
 	"github.com/twofold-ml/twofold/internal/syncstate"
+	"github.com/twofold-ml/twofold/syncer/audit"
 )
 
 // With mode SNAPSHOT all rows are written as a new generation, under a name of its own that nobody reads. When it is whole and has passed its checks, one change of
@@ -43,6 +44,9 @@ func (s *Syncer) publish(ctx context.Context, lease *syncstate.Lease, view *feat
 	if err := s.checkMark(ctx, view, p); err != nil {
 		return err
 	}
+	if err := s.auditGeneration(ctx, view, p, asOf, report); err != nil {
+		return err
+	}
 	generation.Entities, generation.SyncedAtMicros, generation.NewestEventMicros = uint64(p.content.entities), report.Started.UnixMicro(), microsOf(report.Newest)
 	incremental, err := s.isMarked(ctx, view)
 	if err != nil {
@@ -56,6 +60,23 @@ func (s *Syncer) publish(ctx context.Context, lease *syncstate.Lease, view *feat
 		syncstate.Publish(state, generation, s.o.Now())
 		s.retire(view, state)
 	})
+}
+
+// auditGeneration compares what is stored of a generation with the files that it was made of, where the definition asks for that.
+func (s *Syncer) auditGeneration(ctx context.Context, view *feature.View, p *plan, asOf feature.AsOf, report *Report) error {
+	if !view.Sync.AuditBeforePublish {
+		return nil
+	}
+	found, err := audit.Run(ctx, audit.Options{
+		View: view, Online: s.o.Online, Offline: s.o.Offline, Generation: report.Generation, Files: p.all, AsOf: asOf, Now: s.o.Now,
+	})
+	if err == nil {
+		err = found.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("generation %d does not go live: audit: %w", report.Generation, err)
+	}
+	return nil
 }
 
 // isMarked reports whether the store has the view's rows of mode INCREMENTAL.
@@ -185,9 +206,6 @@ func keptGenerations(view *feature.View) int {
 
 // removeGenerations removes the rows of all generations that are listed for that, and then takes them off the list.
 func (s *Syncer) removeGenerations(ctx context.Context, lease *syncstate.Lease, view *feature.View) error {
-	if ctx.Err() != nil {
-		return nil // the run that failed says why
-	}
 	states, err := s.state.States(ctx, []string{view.Name})
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package syncer_test
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"maps"
@@ -18,6 +19,7 @@ import (
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/internal/online"
+	"github.com/twofold-ml/twofold/internal/online/driver"
 	"github.com/twofold-ml/twofold/internal/online/pebblestore"
 	"github.com/twofold-ml/twofold/internal/syncstate"
 	"github.com/twofold-ml/twofold/syncer"
@@ -183,6 +185,46 @@ func TestSnapshotChecks(t *testing.T) {
 			require.Empty(t, s.state().GetRemoving())
 		})
 	}
+}
+
+// forgetful is a driver that says of one row that it is stored, and has not stored it.
+type forgetful struct {
+	driver.Driver
+	forgets bool
+}
+
+func (f *forgetful) Write(ctx context.Context, rows []driver.Row) ([]driver.Outcome, error) {
+	if !f.forgets {
+		return f.Driver.Write(ctx, rows)
+	}
+	f.forgets = false
+	outcomes, err := f.Driver.Write(ctx, rows[1:])
+	return append([]driver.Outcome{driver.Written}, outcomes...), err
+}
+
+// TestAuditBeforePublish: a generation in which a row is not as the files say does not go live.
+func TestAuditBeforePublish(t *testing.T) {
+	d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
+	require.NoError(t, err)
+	f := &forgetful{Driver: d}
+	c := newConvergence(t, rand.New(rand.NewPCG(1, 1)), f, strings.Replace(snapshotDefinitions(""), "mode: SNAPSHOT", "mode: SNAPSHOT, audit: BEFORE_PUBLISH", 1))
+	defer c.close()
+	c.put("a.parquet", 1, 0, 1, 2)
+	first := c.sync()
+	require.NoError(t, first.Err)
+	c.put("a.parquet", 2, 0, 1, 2)
+	f.forgets = true
+	report := c.sync()
+	require.ErrorContains(t, report.Err, "does not go live: audit: ")
+	require.ErrorContains(t, report.Err, "1 missing")
+	require.Equal(t, fault.Precondition, fault.KindOf(report.Err))
+	generation, values := c.served()
+	require.Equal(t, first.Generation, generation)
+	require.Equal(t, map[int64]int64{0: 1, 1: 1, 2: 1}, values)
+	require.Zero(t, c.stored(report.Generation))
+	require.NoError(t, c.sync().Err)
+	_, values = c.served()
+	require.Equal(t, map[int64]int64{0: 2, 1: 2, 2: 2}, values)
 }
 
 // TestModeChanges: from one mode to the other and back readers of either definition find all rows as long as they may still have it.

@@ -92,26 +92,9 @@ func New(o Options) (*Syncer, error) {
 	if o.LossCheckInterval <= 0 {
 		o.LossCheckInterval = 10 * time.Second
 	}
-	for _, view := range syncedViews(o.Registry) {
-		if err := supported(view); err != nil {
-			return nil, err
-		}
-	}
 	s := &Syncer{o: o, state: syncstate.New(o.Online), holder: holder()}
 	s.definitions.Store(&definitions{o.Registry, make(chan struct{})})
 	return s, nil
-}
-
-// supported refuses definitions of what this version cannot do, so that nobody takes it for done.
-func supported(view *feature.View) error {
-	var field, mend string
-	switch sync := view.Sync; {
-	case sync.AuditBeforePublish:
-		field, mend = "sync.audit: BEFORE_PUBLISH", "leave it out"
-	default:
-		return nil
-	}
-	return fault.New(fault.Precondition, "feature view %q: this version cannot do %s yet; %s", view.Name, field, mend)
 }
 
 // Reload makes the syncer go by other definitions. Where Run is under way, a view that is new or defined in another way than before is
@@ -260,9 +243,6 @@ func (s *Syncer) end(ctx context.Context, view *feature.View, report *Report, le
 
 // carry finds the rows to carry and writes them, batch by batch; when all are written it has the view served, and remembers the files.
 func (s *Syncer) carry(ctx context.Context, lease *syncstate.Lease, view *feature.View, report *Report, full bool) error {
-	if err := supported(view); err != nil {
-		return err
-	}
 	state, err := s.begin(ctx, lease, view)
 	if err != nil {
 		return err
@@ -282,6 +262,9 @@ func (s *Syncer) carry(ctx context.Context, lease *syncstate.Lease, view *featur
 		err = s.publish(ctx, lease, view, p, asOf, report)
 	default:
 		err = s.upsert(ctx, lease, view, p, asOf, report)
+	}
+	if ctx.Err() != nil {
+		return err
 	}
 	return errors.Join(err, s.removeGenerations(ctx, lease, view))
 }
