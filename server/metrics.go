@@ -59,7 +59,7 @@ func newMetrics(registry *prometheus.Registry) *metrics {
 		}, []string{"feature_view", "status"}),
 		pushedRows: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "twofold_pushed_rows_total",
-			Help: "Rows received by PushFeatures, by feature view and outcome (written, older, unchanged, expired).",
+			Help: "Rows received by PushFeatures, by feature view and outcome (written, older, unchanged, expired, forgotten).",
 		}, []string{"feature_view", "outcome"}),
 		trainingRows: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "twofold_training_rows_total",

@@ -36,15 +36,16 @@ func (s *Server) PushFeatures(ctx context.Context, req *twofoldv1.PushFeaturesRe
 	if err != nil {
 		return nil, err
 	}
-	stats, err := s.o.Online.Write(ctx, rows)
+	stats, forgotten, err := s.writePushed(ctx, rows)
 	if err != nil {
 		return nil, err
 	}
-	for outcome, n := range map[string]int{"written": stats.Written, "older": stats.Older, "unchanged": stats.Unchanged, "expired": stats.Expired} {
+	for outcome, n := range map[string]int{"written": stats.Written, "older": stats.Older, "unchanged": stats.Unchanged, "expired": stats.Expired, "forgotten": forgotten} {
 		s.metrics.pushedRows.WithLabelValues(view.Name, outcome).Add(float64(n))
 	}
 	return &twofoldv1.PushFeaturesResponse{
 		RowsWritten: uint64(stats.Written), RowsOlder: uint64(stats.Older), RowsUnchanged: uint64(stats.Unchanged), RowsExpired: uint64(stats.Expired),
+		RowsForgotten: uint64(forgotten),
 	}, nil
 }
 

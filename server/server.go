@@ -56,6 +56,8 @@ type Options struct {
 	HTTPHandlers map[string]http.Handler
 	// MaxEventTimeAhead is how far after the server's clock the event time of a pushed row may be. Defaults to 5 min.
 	MaxEventTimeAhead time.Duration
+	// ForgottenMaxAge is for how long the server goes by the list of forgotten entities that it has read. Defaults to 2 s, less than syncer.DefaultSettle.
+	ForgottenMaxAge time.Duration
 }
 
 // WithDefaults returns o with every field that is not set filled in.
@@ -65,6 +67,7 @@ func (o Options) WithDefaults() Options {
 	setDefault(&o.DrainTimeout, 20*time.Second)
 	setDefault(&o.PingInterval, 2*time.Second)
 	setDefault(&o.MaxEventTimeAhead, 5*time.Minute)
+	setDefault(&o.ForgottenMaxAge, 2*time.Second)
 	setDefault(&o.TrainingMemory, 1<<30)
 	if o.Now == nil {
 		o.Now = time.Now
@@ -100,10 +103,11 @@ type Server struct {
 
 	*endpoint
 
-	o       Options
-	catalog atomic.Pointer[catalog]
-	metrics *metrics
-	ready   atomic.Pointer[readiness]
+	o         Options
+	catalog   atomic.Pointer[catalog]
+	metrics   *metrics
+	forgotten *forgottenList
+	ready     atomic.Pointer[readiness]
 	// trainingMemory is shared by all historical calls.
 	trainingMemory *training.Budget
 	reloading      sync.Mutex // held while a new catalog is made ready
@@ -127,7 +131,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{endpoint: endpoint, o: o, trainingMemory: training.NewBudget(o.TrainingMemory, o.TrainingMemoryInUse), metrics: m}
+	s := &Server{endpoint: endpoint, o: o, trainingMemory: training.NewBudget(o.TrainingMemory, o.TrainingMemoryInUse), metrics: m, forgotten: newForgottenList(o.Online)}
 	s.catalog.Store(catalog)
 	s.setReady(errors.New("starting"))
 	if err := o.Metrics.Register(unsyncedCollector{s}); err != nil {

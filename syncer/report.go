@@ -16,7 +16,7 @@ import (
 
 // Report says what one run of one view did. Its counts add up:
 //
-//	RowsRead = RowsBad + RowsFuture + RowsExpired + RowsSuperseded + Versions
+//	RowsRead = RowsBad + RowsFuture + RowsExpired + RowsSuperseded + RowsForgotten + Versions
 //	Versions = Written + Older + Unchanged + Expired        (where Err is nil)
 //
 // Of a view that keeps the newest row only, Versions = Entities.
@@ -54,6 +54,8 @@ type Report struct {
 	// RowsSuperseded are rows for whose entity the files hold a newer one; of a view that keeps versions, as many newer ones as are carried, or a
 	// newer one of the same event time.
 	RowsSuperseded int64
+	// RowsForgotten are rows that would have been carried, had their entities not been forgotten.
+	RowsForgotten int64
 	// Entities is the number of entities for which a row to carry was found.
 	Entities int64
 	// Versions is the number of rows to carry: one an entity, or, of a view that keeps versions, up to one more than it keeps.
@@ -102,6 +104,9 @@ func (r Report) String() string {
 	if r.EntitiesDropped > 0 {
 		line += fmt.Sprintf("; rows of %d entities were too old and are gone", r.EntitiesDropped)
 	}
+	if r.RowsForgotten > 0 {
+		line += fmt.Sprintf("; %d rows of forgotten entities were left out", r.RowsForgotten)
+	}
 	if len(r.QuarantineFiles) > 0 {
 		line += "; bad rows are in " + strings.Join(r.QuarantineFiles, ", ")
 	}
@@ -116,7 +121,7 @@ func (r Report) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.String("run", r.ID), slog.String("trigger", r.Trigger.String()), slog.String("outcome", r.Outcome.String()), slog.Int64("files_read", r.FilesRead), slog.Int64("files_unchanged", r.FilesUnchanged),
 		slog.Int64("rows_read", r.RowsRead), slog.Int64("rows_pruned", r.RowsPruned), slog.Int64("rows_bad", r.RowsBad.Total()),
-		slog.Int64("rows_future", r.RowsFuture), slog.Int64("rows_expired", r.RowsExpired), slog.Int64("rows_superseded", r.RowsSuperseded), slog.Int64("entities", r.Entities), slog.Int64("versions", r.Versions),
+		slog.Int64("rows_future", r.RowsFuture), slog.Int64("rows_expired", r.RowsExpired), slog.Int64("rows_superseded", r.RowsSuperseded), slog.Int64("rows_forgotten", r.RowsForgotten), slog.Int64("entities", r.Entities), slog.Int64("versions", r.Versions),
 		slog.Int64("written", r.Written), slog.Int64("older", r.Older), slog.Int64("unchanged", r.Unchanged), slog.Int64("expired", r.Expired),
 		slog.Uint64("generation", r.Generation), slog.Int64("entities_dropped", r.EntitiesDropped), slog.Duration("lag", r.Lag()), slog.Duration("elapsed", r.Elapsed))
 }
@@ -132,8 +137,8 @@ func (r *Report) failed(ctx context.Context) {
 func (r *Report) addRead(s pit.LatestStats) {
 	r.RowsRead, r.RowsPruned, r.RowsBad, r.RowsFuture = s.RowsRead, s.RowsPruned, s.RowsBad, s.RowsFuture
 	r.Entities, r.Versions = s.Entities, s.Winners
-	r.RowsExpired = s.RowsOld
-	r.RowsSuperseded = s.RowsRead - s.RowsBad.Total() - s.RowsFuture - s.RowsOld - s.Winners
+	r.RowsExpired, r.RowsForgotten = s.RowsOld, s.RowsForgotten
+	r.RowsSuperseded = s.RowsRead - s.RowsBad.Total() - s.RowsFuture - s.RowsOld - s.RowsForgotten - s.Winners
 }
 
 func (r *Report) addWritten(s online.WriteStats, batch pit.WinnerBatch) {
@@ -158,7 +163,7 @@ func (r Report) Run() *twofoldv1.SyncRun {
 		Id: r.ID, FeatureView: r.View, Trigger: r.Trigger, Cause: r.Cause, Outcome: r.Outcome, StartedAtMicros: r.Started.UnixMicro(), Elapsed: durationpb.New(r.Elapsed), Host: r.Host,
 		FilesRead: uint64(r.FilesRead), FilesUnchanged: uint64(r.FilesUnchanged),
 		RowsRead: uint64(r.RowsRead), RowsPruned: uint64(r.RowsPruned), RowsFuture: uint64(r.RowsFuture), RowsExpired: uint64(r.RowsExpired), RowsSuperseded: uint64(max(0, r.RowsSuperseded)),
-		Entities: uint64(r.Entities), Versions: uint64(r.Versions), Written: uint64(r.Written), Older: uint64(r.Older), Unchanged: uint64(r.Unchanged), Expired: uint64(r.Expired),
+		RowsForgotten: uint64(r.RowsForgotten), Entities: uint64(r.Entities), Versions: uint64(r.Versions), Written: uint64(r.Written), Older: uint64(r.Older), Unchanged: uint64(r.Unchanged), Expired: uint64(r.Expired),
 		Note: r.Note, QuarantineFiles: r.QuarantineFiles, EntitiesDropped: uint64(r.EntitiesDropped),
 	}
 	for reason, rows := range r.RowsBad {

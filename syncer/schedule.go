@@ -27,6 +27,7 @@ func (s *Syncer) Run(ctx context.Context) error {
 	defer schedule.group.Wait()
 	defer schedule.end()
 	answerEvents := sync.OnceFunc(func() { schedule.group.Go(func() { schedule.answerEvents(ctx) }) })
+	schedule.group.Go(func() { s.watchGone(ctx) })
 	for {
 		current := s.definitions.Load()
 		schedule.replace(ctx, syncedViews(current.registry))

@@ -49,6 +49,8 @@ type Options struct {
 	// GenerationGrace is how long the rows of a generation stay after another took its place, so that no reader still asks for it. Readers refuse to answer by what
 	// they learnt more than 30 s ago; the rest is for clocks that differ. Defaults to 5 min.
 	GenerationGrace time.Duration
+	// RemovedViewsGrace is how long after a view has gone from the definitions its rows are removed (see RemoveGone). Defaults to 10 min; negative is never.
+	RemovedViewsGrace time.Duration
 }
 
 // Syncer carries views to the online store. Its methods may be called by many goroutines at once; even two
@@ -91,6 +93,9 @@ func New(o Options) (*Syncer, error) {
 	}
 	if o.LossCheckInterval <= 0 {
 		o.LossCheckInterval = 10 * time.Second
+	}
+	if o.RemovedViewsGrace == 0 {
+		o.RemovedViewsGrace = 10 * time.Minute
 	}
 	s := &Syncer{o: o, state: syncstate.New(o.Online), holder: holder()}
 	s.definitions.Store(&definitions{o.Registry, make(chan struct{})})
@@ -245,6 +250,9 @@ func (s *Syncer) end(ctx context.Context, view *feature.View, report *Report, le
 func (s *Syncer) carry(ctx context.Context, lease *syncstate.Lease, view *feature.View, report *Report, full bool) error {
 	state, err := s.begin(ctx, lease, view)
 	if err != nil {
+		return err
+	}
+	if err := s.enter(ctx, lease, view); err != nil {
 		return err
 	}
 	asOf := feature.AsOf(report.Started.UnixMicro())
@@ -404,14 +412,14 @@ func microsOf(t time.Time) int64 {
 	return t.UnixMicro()
 }
 
-// newest finds the rows of a source that the store would keep.
+// newestOfAll finds the rows of a source that the store would keep.
 //
 // Of a view that keeps N versions these are the newest N + 1 of each entity: the last tells the store that there are older ones than it
 // keeps. How old they are is no matter while any version of the entity is kept. A row that came late and has long expired may belong between two versions that
 // are still stored, and a store that was not given it would answer for that moment with the one before it, which is wrong. So
 // files are not left unread for their age, as those of other views are; only entities of which nothing is left in the store, and nothing would
 // stay there, are left out.
-func (s *Syncer) newest(ctx context.Context, view *feature.View, source pit.Source, asOf feature.AsOf, bad *badRows, progress *pit.Progress) (*pit.Winners, error) {
+func (s *Syncer) newestOfAll(ctx context.Context, view *feature.View, source pit.Source, asOf feature.AsOf, bad *badRows, progress *pit.Progress) (*pit.Winners, error) {
 	o := pit.OnlineRows(view, asOf)
 	o.Bad, o.Progress = bad.take, progress
 	if view.HistoryVersions == 0 {

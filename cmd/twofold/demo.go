@@ -132,7 +132,7 @@ func (d *demo) run(ctx context.Context, c config.Config, exit bool) error {
 		return err
 	}
 	fmt.Fprintf(a.out, "Sync of %s into the %s, as of %s:\n", c.OfflineStorePath, p.onlineName, c.ClockStart.Format(time.RFC3339))
-	if err := a.syncOnce(ctx, s.syncer, &progressLine{}, false, nil); err != nil {
+	if err := a.syncOnce(ctx, s.syncer, &progressLine{}, syncOptions{}); err != nil {
 		return errors.Join(err, s.grpc.Close(), s.http.Close())
 	}
 	d.address = localAddress(s.grpc)

@@ -62,27 +62,14 @@ func (k keyArgs) rows() (int, error) {
 
 // columns returns the entity key columns, typed as defined. Every key in types must be given and no other.
 func (k keyArgs) columns(types []feature.Key) ([]*twofoldv1.Column, error) {
-	rows, err := k.rows()
+	typed, err := k.typed(types, "these features")
 	if err != nil {
-		return nil, err
-	}
-	if err := k.check(types); err != nil {
 		return nil, err
 	}
 	columns := make([]*twofoldv1.Column, 0, len(types))
 	for _, name := range k.names {
-		t := types[slices.IndexFunc(types, func(key feature.Key) bool { return key.Name == name })].Type
-		c := feature.NewColumn(t, rows)
-		for i := range rows {
-			text := k.values[name][0]
-			if len(k.values[name]) > 1 {
-				text = k.values[name][i]
-			}
-			if err := entityfile.AppendText(c, text); err != nil {
-				return nil, fmt.Errorf("%s: %w", name, err)
-			}
-		}
-		m, err := wire.ColumnToProto(name, c, 0, rows)
+		c := typed[slices.IndexFunc(types, func(key feature.Key) bool { return key.Name == name })]
+		m, err := wire.ColumnToProto(name, c, 0, c.Len())
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
@@ -91,8 +78,34 @@ func (k keyArgs) columns(types []feature.Key) ([]*twofoldv1.Column, error) {
 	return columns, nil
 }
 
+// typed returns one column for each of types, which are what is needed by something that messages call by a name.
+func (k keyArgs) typed(types []feature.Key, what string) ([]*feature.Column, error) {
+	rows, err := k.rows()
+	if err != nil {
+		return nil, err
+	}
+	if err := k.check(types, what); err != nil {
+		return nil, err
+	}
+	columns := make([]*feature.Column, len(types))
+	for i, key := range types {
+		columns[i] = feature.NewColumn(key.Type, rows)
+		values := k.values[key.Name]
+		for row := range rows {
+			text := values[0]
+			if len(values) > 1 {
+				text = values[row]
+			}
+			if err := entityfile.AppendText(columns[i], text); err != nil {
+				return nil, fmt.Errorf("%s: %w", key.Name, err)
+			}
+		}
+	}
+	return columns, nil
+}
+
 // check reports keys that are missing or not known, with the whole of what is needed.
-func (k keyArgs) check(types []feature.Key) error {
+func (k keyArgs) check(types []feature.Key, what string) error {
 	var needed, missing []string
 	for _, key := range types {
 		needed = append(needed, fmt.Sprintf("%s=%s", key.Name, key.Type))
@@ -102,11 +115,11 @@ func (k keyArgs) check(types []feature.Key) error {
 	}
 	for _, name := range k.names {
 		if !slices.ContainsFunc(types, func(key feature.Key) bool { return key.Name == name }) {
-			return fmt.Errorf("%q is not an entity key of these features; they need %s", name, strings.Join(needed, " "))
+			return fmt.Errorf("%q is not an entity key of %s; needed: %s", name, what, strings.Join(needed, " "))
 		}
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("%s not given; these features need %s", strings.Join(missing, ", "), strings.Join(needed, " "))
+		return fmt.Errorf("%s not given; %s need %s", strings.Join(missing, ", "), what, strings.Join(needed, " "))
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ func (a *app) root() *cobra.Command {
 	root.SetCompletionCommandGroupID(groupOther)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{cmd, err} })
 	root.AddCommand(
-		a.serveCommand(), a.syncCommand(), a.statusCommand(), a.auditCommand(), a.demoCommand(), a.healthCommand(),
+		a.serveCommand(), a.syncCommand(), a.statusCommand(), a.auditCommand(), a.forgetCommand(), a.demoCommand(), a.healthCommand(),
 		a.getCommand(), a.trainCommand(), a.explainCommand(),
 		a.initCommand(), a.lintCommand(), a.planCommand(), a.applyCommand(),
 		a.configCommand(), a.versionCommand(),

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
@@ -15,7 +17,7 @@ import (
 )
 
 func (a *app) syncCommand() *cobra.Command {
-	var once, full bool
+	var once, full, removeGone bool
 	var views []string
 	cmd := &cobra.Command{
 		Use:   "sync",
@@ -26,7 +28,10 @@ that a run may be repeated or race with another. Each run reports what became of
 Without --once it runs every view on its interval until it is stopped, and at once when an event tells that a file of it has come (--events-webhook-secret, --events-kafka-brokers,
 --events-folders-enabled). It takes definitions that change without a restart (at once on SIGHUP), serves /healthz, /readyz (ready when the last run of every view succeeded), /metrics
 and the webhook over HTTP on :7072, and SyncService over gRPC on :7073: "twofold status --server localhost:7073". With --once it runs every view once, prints one line
-a view, and exits with an error if one failed (3 where a store cannot be reached, else 1): for a CronJob or a pipeline.`,
+a view, and exits with an error if one failed (3 where a store cannot be reached, else 1): for a CronJob or a pipeline.
+
+Rows of views that are no longer defined are removed from the online store once removed_views_grace has passed, by this process or, with --once, by
+a later one (not with --view); --remove-gone does so at once.`,
 		Example: `  twofold sync
   twofold sync --events-folders-enabled true
   twofold sync --once
@@ -40,6 +45,9 @@ a view, and exits with an error if one failed (3 where a store cannot be reached
 			if full && !once {
 				return usagef(cmd, "--full goes with --once")
 			}
+			if removeGone && (!once || len(views) > 0) {
+				return usagef(cmd, "--remove-gone goes with --once, and not with --view")
+			}
 			loaded, err := a.load(cmd)
 			if err != nil {
 				return err
@@ -47,20 +55,27 @@ a view, and exits with an error if one failed (3 where a store cannot be reached
 			if loaded.Source("http_address") == config.FromDefault {
 				loaded.HTTPAddress = config.SyncHTTPAddress
 			}
-			return a.sync(cmd.Context(), loaded.Config, once, full, views)
+			return a.sync(cmd.Context(), loaded.Config, syncOptions{once: once, full: full, removeGone: removeGone, views: views})
 		},
 	}
 	config.AddFlags(cmd.Flags())
 	cmd.Flags().BoolVar(&once, "once", false, "sync every view once and exit")
 	cmd.Flags().BoolVar(&full, "full", false, "with --once: carry every file again, also those that have not changed")
+	cmd.Flags().BoolVar(&removeGone, "remove-gone", false, "with --once: remove the rows of views that are no longer defined at once")
 	cmd.Flags().StringSliceVar(&views, "view", nil, "with --once: only these feature `views`")
 	cmd.AddCommand(a.rollbackCommand())
 	return cmd
 }
 
-func (a *app) sync(ctx context.Context, c config.Config, once, full bool, views []string) error {
+// syncOptions are the flags of sync.
+type syncOptions struct {
+	once, full, removeGone bool
+	views                  []string
+}
+
+func (a *app) sync(ctx context.Context, c config.Config, o syncOptions) error {
 	var signals chan os.Signal
-	if !once {
+	if !o.once {
 		var stop func()
 		signals, stop = catchReloads()
 		defer stop()
@@ -75,20 +90,20 @@ func (a *app) sync(ctx context.Context, c config.Config, once, full bool, views 
 		return err
 	}
 	p.greet(ctx, set)
-	if once && c.Log.Level != "debug" {
+	if o.once && c.Log.Level != "debug" {
 		p.log = p.quiet() // each run that succeeds has its line on standard output
 	}
 	metrics := prometheus.NewRegistry()
 	if p.breaker != nil {
 		metrics.MustRegister(p.breaker)
 	}
-	if once {
-		o, line := a.onceProgress()
-		s, err := p.newSyncer(set, newSyncStatus(metrics, p.now), nil, o)
+	if o.once {
+		progress, line := a.onceProgress()
+		s, err := p.newSyncer(set, newSyncStatus(metrics, p.now), nil, progress)
 		if err != nil {
 			return err
 		}
-		return a.syncOnce(ctx, s, line, full, views)
+		return a.syncOnce(ctx, s, line, o)
 	}
 	d, err := p.newSyncing(set, metrics)
 	if err != nil {
@@ -101,7 +116,7 @@ func (a *app) sync(ctx context.Context, c config.Config, once, full bool, views 
 // newSyncer returns a syncer that reports to status and goes by events, which may be nil; o says how its progress is told.
 func (p *process) newSyncer(set *definition.Set, status *syncStatus, events *syncEvents, o syncer.Options) (*syncer.Syncer, error) {
 	o.Registry, o.Online, o.Offline, o.Now, o.Logger = set.Registry, p.online, p.offline, p.now, p.log
-	o.OnReport, o.Events = status.add, events.queued()
+	o.OnReport, o.Events, o.RemovedViewsGrace = status.add, events.queued(), p.removedViewsGrace()
 	s, err := syncer.New(o)
 	if err != nil {
 		return nil, err
@@ -114,14 +129,29 @@ func (p *process) newSyncer(set *definition.Set, status *syncStatus, events *syn
 	return s, events.route(all)
 }
 
-// syncOnce runs the views once and prints a line for each, in place of that of their progress.
-func (a *app) syncOnce(ctx context.Context, s *syncer.Syncer, progress *progressLine, full bool, views []string) error {
-	reports, err := s.RunOnce(ctx, syncer.Request{Trigger: twofoldv1.SyncTrigger_SYNC_TRIGGER_START, Full: full, Wait: true}, views...)
+// removedViewsGrace is the setting as a Syncer takes it.
+func (p *process) removedViewsGrace() time.Duration {
+	if p.config.RemovedViewsGrace == 0 {
+		return -1
+	}
+	return p.config.RemovedViewsGrace
+}
+
+// syncOnce runs the views once and prints a line for each, in place of that of their progress; where all were run, also for each view that was removed.
+func (a *app) syncOnce(ctx context.Context, s *syncer.Syncer, progress *progressLine, o syncOptions) error {
+	reports, err := s.RunOnce(ctx, syncer.Request{Trigger: twofoldv1.SyncTrigger_SYNC_TRIGGER_START, Full: o.full, Wait: true}, o.views...)
 	progress.finish()
 	for _, report := range reports {
 		if report.Err == nil {
 			fmt.Fprintln(a.out, report)
 		}
 	}
-	return err
+	if len(o.views) > 0 || ctx.Err() != nil {
+		return err
+	}
+	removed, goneErr := s.RemoveGone(ctx, o.removeGone)
+	for _, r := range removed {
+		fmt.Fprintln(a.out, r)
+	}
+	return errors.Join(err, goneErr)
 }

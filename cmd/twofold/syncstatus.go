@@ -61,7 +61,7 @@ func newSyncStatus(registry *prometheus.Registry, now func() time.Time) *syncSta
 		registry: registry, now: now,
 		rows: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "twofold_sync_rows_total",
-			Help: "Rows of sync runs, by feature view and what became of them (read, pruned, bad, future, superseded, written, older, unchanged, expired).",
+			Help: "Rows of sync runs, by feature view and what became of them (read, pruned, bad, future, superseded, forgotten, written, older, unchanged, expired).",
 		}, []string{"feature_view", "outcome"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "twofold_sync_failures_total", Help: "Sync runs that failed, by feature view.",
@@ -126,7 +126,7 @@ func (s *syncStatus) expect(views []*feature.View) {
 // rowOutcomes are the counts of a run by what became of the rows.
 func rowOutcomes(r syncer.Report) map[string]int64 {
 	return map[string]int64{
-		"read": r.RowsRead, "pruned": r.RowsPruned, "bad": r.RowsBad.Total(), "future": r.RowsFuture, "superseded": r.RowsSuperseded,
+		"read": r.RowsRead, "pruned": r.RowsPruned, "bad": r.RowsBad.Total(), "future": r.RowsFuture, "superseded": r.RowsSuperseded, "forgotten": r.RowsForgotten,
 		"written": r.Written, "older": r.Older, "unchanged": r.Unchanged, "expired": r.RowsExpired + r.Expired,
 	}
 }

@@ -28,6 +28,9 @@ type Config struct {
 	// Time between the starts of two sync runs of a view that has neither an interval nor a ttl of its own; a plain number is
 	// seconds. Defaults to 300s.
 	FeatureSyncInterval time.Duration `yaml:"feature_sync_interval" env:"FEATURE_SYNC_INTERVAL"`
+	// How long after a feature view has gone from the definitions its rows are removed from the online store, by whoever syncs; a view that is defined again within that time
+	// keeps them. Longer than servers take to learn of new definitions. A plain number is seconds; 0 leaves such rows where they are. Defaults to 10m.
+	RemovedViewsGrace time.Duration `yaml:"removed_views_grace"`
 	// Whether `serve` also syncs: true, false, or auto, which syncs when the embedded online store is used, because no other
 	// process can open it. Defaults to auto.
 	SyncInProcess Toggle `yaml:"sync_in_process"`
@@ -257,6 +260,7 @@ func Defaults() Config {
 			Enabled: Auto, Failures: 10, FailurePercent: 50, ProbeInterval: time.Second, Patience: 50 * time.Millisecond,
 		}},
 		FeatureSyncInterval: 300 * time.Second,
+		RemovedViewsGrace:   10 * time.Minute,
 		SyncInProcess:       Auto,
 		GRPCAddress:         ":7070",
 		HTTPAddress:         ":7071",

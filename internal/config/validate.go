@@ -46,6 +46,7 @@ func (l *Loaded) check() []error {
 		violation("online_store.path", errors.New("it is empty and online_store.redis too; set one of them"))
 	}
 	violation("feature_sync_interval", checkPositive(c.FeatureSyncInterval))
+	violation("removed_views_grace", checkNotNegative(c.RemovedViewsGrace))
 	violation("drain_timeout", checkNotNegative(c.DrainTimeout))
 	violation("grpc_address", checkListen(c.GRPCAddress))
 	violation("http_address", checkListen(c.HTTPAddress))

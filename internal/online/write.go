@@ -25,6 +25,8 @@ type Rows struct {
 	Features []*feature.Column
 	// Tombstones says which rows delete their entity from the view; the features of such a row are not looked at. nil is none.
 	Tombstones []bool
+	// LeaveOut says which rows are not written, and count as nothing; they are checked like all others. nil is none.
+	LeaveOut []bool
 	// BatchSize is the most rows that one call of the driver writes. Defaults to Options.BatchSize.
 	BatchSize int
 }
@@ -122,6 +124,9 @@ func (r Rows) check() error {
 	if r.Tombstones != nil && len(r.Tombstones) != n {
 		return r.invalid("%d tombstone marks for %d rows", len(r.Tombstones), n)
 	}
+	if r.LeaveOut != nil && len(r.LeaveOut) != n {
+		return r.invalid("%d marks of what to leave out for %d rows", len(r.LeaveOut), n)
+	}
 	return r.checkPresent(n)
 }
 
@@ -192,6 +197,9 @@ func (w *writer) writeAll(ctx context.Context) error {
 	n := w.rows.EventTimes.Len()
 	w.batch = make([]driver.Row, 0, min(n, w.batchSize))
 	for row := range n {
+		if w.rows.LeaveOut != nil && w.rows.LeaveOut[row] {
+			continue
+		}
 		event := feature.EventTime(w.rows.EventTimes.Int64s[row])
 		if w.rows.View.HistoryVersions == 0 && w.rows.View.KeepFor().Expired(event, w.now) {
 			w.stats.Expired++

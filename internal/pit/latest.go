@@ -32,7 +32,7 @@ type LatestOptions struct {
 	Progress *Progress
 }
 
-// LatestStats says what Latest has read. Of RowsRead, what is neither in RowsBad, RowsFuture and RowsOld nor a winner gave way to a newer row.
+// LatestStats says what Latest has read. Of RowsRead, what is neither in RowsBad, RowsFuture, RowsOld and RowsForgotten nor a winner gave way to a newer row.
 type LatestStats struct {
 	// RowsRead is the number of feature rows whose keys were read.
 	RowsRead int64
@@ -45,6 +45,8 @@ type LatestStats struct {
 	RowsFuture int64
 	// RowsOld is the number of rows read whose event time is more than MaxAge before AsOf.
 	RowsOld int64
+	// RowsForgotten is the number of winners that Winners.Forget has left out; they are winners no more.
+	RowsForgotten int64
 	// Entities is the number of distinct entities with a row that may be used.
 	Entities int64
 	// Winners is the number of rows found: one an entity, or up to LatestOptions.Versions.

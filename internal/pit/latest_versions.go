@@ -109,34 +109,66 @@ const retainEntities = 1024
 // keep is given the keys of such entities, one column a key, some at a time, and must say of each whether it is kept. The rows that are left out
 // count as RowsOld. An error of keep is returned as it is; then nothing has been left out.
 func (w *Winners) Retain(ctx context.Context, maxAge feature.TTL, keep func(ctx context.Context, keys []*feature.Column) ([]bool, error)) error {
-	dropped := make([][]bool, len(w.scan.shards)) // by shard and number of the entity
-	for i := range w.scan.shards {
-		var err error
-		if dropped[i], err = w.drop(ctx, &w.scan.shards[i], maxAge, keep); err != nil {
-			return err
+	left, err := w.retain(ctx, newPool(1), keep, func(h *shard) []int32 {
+		var old []int32
+		for i := range h.best {
+			if h.isNewest(i) && maxAge.Expired(h.best[i].event, w.scan.options.AsOf) {
+				old = append(old, h.owner(int32(i)))
+			}
 		}
+		return old
+	})
+	w.stats.RowsOld += left
+	return err
+}
+
+// Forget leaves out all rows of those entities that isForgotten says true of; they count as RowsForgotten. isForgotten is given the keys of all entities, one column a key, some
+// at a time, by several goroutines at once.
+func (w *Winners) Forget(ctx context.Context, isForgotten func(keys []*feature.Column) []bool) error {
+	keep := func(_ context.Context, keys []*feature.Column) ([]bool, error) {
+		kept := isForgotten(keys)
+		for i := range kept {
+			kept[i] = !kept[i]
+		}
+		return kept, nil
+	}
+	left, err := w.retain(ctx, newPool(w.scan.options.Workers), keep, func(h *shard) []int32 {
+		all := make([]int32, h.entities.count)
+		for i := range all {
+			all[i] = int32(i)
+		}
+		return all
+	})
+	w.stats.RowsForgotten += left
+	return err
+}
+
+// retain leaves out all rows of those entities that are asked about and that keep says false of, and returns how many these were. ask gives the numbers of a shard's entities that
+// keep is asked about.
+func (w *Winners) retain(ctx context.Context, p *pool, keep func(context.Context, []*feature.Column) ([]bool, error), ask func(*shard) []int32) (left int64, err error) {
+	dropped := make([][]bool, len(w.scan.shards)) // by shard and number of the entity
+	err = p.each(ctx, len(dropped), func(ctx context.Context, i int) (err error) {
+		h := &w.scan.shards[i]
+		dropped[i], err = w.drop(ctx, h, ask(h), keep)
+		return err
+	})
+	if err != nil {
+		return 0, err
 	}
 	before := len(w.refs)
 	w.leaveOut(func(r winnerRef) bool {
 		return dropped[r.shard] != nil && dropped[r.shard][w.scan.shards[r.shard].owner(r.number)]
 	})
-	w.stats.RowsOld += int64(before - len(w.refs))
-	return nil
+	return int64(before - len(w.refs)), nil
 }
 
-// drop returns which of a shard's entities are left out, by their numbers; nil for none.
-func (w *Winners) drop(ctx context.Context, h *shard, maxAge feature.TTL, keep func(context.Context, []*feature.Column) ([]bool, error)) ([]bool, error) {
-	var old []int32
-	for i := range h.best {
-		if h.isNewest(i) && maxAge.Expired(h.best[i].event, w.scan.options.AsOf) {
-			old = append(old, h.owner(int32(i)))
-		}
-	}
-	if len(old) == 0 {
+// drop returns which of a shard's entities keep says false of, of those asked about, by their numbers; nil for none.
+func (w *Winners) drop(ctx context.Context, h *shard, asked []int32, keep func(context.Context, []*feature.Column) ([]bool, error)) ([]bool, error) {
+	if len(asked) == 0 {
 		return nil, nil
 	}
 	dropped := make([]bool, h.entities.count)
-	for numbers := range slices.Chunk(old, retainEntities) {
+	for numbers := range slices.Chunk(asked, retainEntities) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}

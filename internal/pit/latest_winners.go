@@ -20,7 +20,7 @@ func (l *latestScan) best(r winnerRef) *candidate { return &l.shards[r.shard].be
 
 func (l *latestScan) position(r winnerRef) int64 { return l.best(r).position.row() }
 
-// Winners are the newest rows that Latest found. Retain and Batches may leave some out, so that each is for one goroutine, and for no other method meanwhile.
+// Winners are the newest rows that Latest found. Retain, Forget and Batches may leave some out, so that each is for one goroutine, and for no other method meanwhile.
 type Winners struct {
 	scan *latestScan
 	// refs in the order of their positions, and where the share of each fragment ends.

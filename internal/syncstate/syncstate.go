@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -122,7 +123,16 @@ func marshal(m proto.Message) ([]byte, error) {
 
 func unmarshal(value []byte, m proto.Message, name string) error {
 	if err := proto.Unmarshal(value, m); err != nil {
-		return fault.New(fault.Corrupt, "what the online store has under %q is damaged (%w); remove it, and the next sync carries every row again", name, err)
+		return damaged(name, err)
 	}
 	return nil
+}
+
+// damaged is the error of a stored value that cannot be read, or not as a whole, and says how to mend it.
+func damaged(name string, err error) error {
+	mend := "remove it, and the next sync carries every row again"
+	if strings.HasPrefix(name, forgottenName) {
+		mend = "nothing is synced or pushed until the list of forgotten entities is whole: restore it with `twofold forget --import`, or begin another one with `twofold forget --clear-list`"
+	}
+	return fault.New(fault.Corrupt, "what the online store has under %q is damaged (%w); %s", name, err, mend)
 }

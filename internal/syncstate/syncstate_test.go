@@ -270,7 +270,9 @@ func FuzzStored(f *testing.F) {
 		_, filesErr := s.Files(t.Context(), &twofoldv1.SyncState{Files: "files"})
 		_, statesErr := s.States(t.Context(), []string{view})
 		_, runsErr := s.Runs(t.Context(), []string{view})
-		for _, err := range []error{filesErr, statesErr, runsErr} {
+		_, carriedErr := s.Carried(t.Context())
+		_, forgottenErr := s.Forgotten(t.Context())
+		for _, err := range []error{filesErr, statesErr, runsErr, carriedErr, forgottenErr} {
 			if err != nil && fault.KindOf(err) != fault.Corrupt {
 				t.Errorf("%q: %v", value, err)
 			}

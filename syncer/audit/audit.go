@@ -13,6 +13,7 @@ import (
 	"github.com/twofold-ml/twofold/internal/offline"
 	"github.com/twofold-ml/twofold/internal/online"
 	"github.com/twofold-ml/twofold/internal/pit"
+	"github.com/twofold-ml/twofold/internal/syncstate"
 )
 
 // Options says what is compared, and how much of it.
@@ -180,6 +181,9 @@ func (a *auditor) expect(ctx context.Context) error {
 	}
 	winners, err := pit.Latest(ctx, a.View, scan, pit.OnlineRows(a.View, a.AsOf))
 	if err != nil {
+		return err
+	}
+	if err := syncstate.New(a.Online).LeaveOutForgotten(ctx, a.View.Entity, winners.Forget); err != nil {
 		return err
 	}
 	a.report.addRead(len(a.files), winners.Stats())

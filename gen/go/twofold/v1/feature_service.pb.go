@@ -2187,7 +2187,9 @@ type PushFeaturesResponse struct {
 	// Rows that are already stored, byte for byte.
 	RowsUnchanged uint64 `protobuf:"varint,3,opt,name=rows_unchanged,json=rowsUnchanged,proto3" json:"rows_unchanged,omitempty"`
 	// Rows left out because they are too old to be kept online: older than the view's ttl and expired_retention together.
-	RowsExpired   uint64 `protobuf:"varint,4,opt,name=rows_expired,json=rowsExpired,proto3" json:"rows_expired,omitempty"`
+	RowsExpired uint64 `protobuf:"varint,4,opt,name=rows_expired,json=rowsExpired,proto3" json:"rows_expired,omitempty"`
+	// Rows left out because their entity was forgotten (`twofold forget`).
+	RowsForgotten uint64 `protobuf:"varint,5,opt,name=rows_forgotten,json=rowsForgotten,proto3" json:"rows_forgotten,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2246,6 +2248,13 @@ func (x *PushFeaturesResponse) GetRowsUnchanged() uint64 {
 func (x *PushFeaturesResponse) GetRowsExpired() uint64 {
 	if x != nil {
 		return x.RowsExpired
+	}
+	return 0
+}
+
+func (x *PushFeaturesResponse) GetRowsForgotten() uint64 {
+	if x != nil {
+		return x.RowsForgotten
 	}
 	return 0
 }
@@ -2425,13 +2434,14 @@ const file_twofold_v1_feature_service_proto_rawDesc = "" +
 	"\x13created_time_column\x18\x04 \x01(\tR\x11createdTimeColumn\x12\x1e\n" +
 	"\n" +
 	"tombstones\x18\x05 \x03(\bR\n" +
-	"tombstones\"\xa2\x01\n" +
+	"tombstones\"\xc9\x01\n" +
 	"\x14PushFeaturesResponse\x12!\n" +
 	"\frows_written\x18\x01 \x01(\x04R\vrowsWritten\x12\x1d\n" +
 	"\n" +
 	"rows_older\x18\x02 \x01(\x04R\trowsOlder\x12%\n" +
 	"\x0erows_unchanged\x18\x03 \x01(\x04R\rrowsUnchanged\x12!\n" +
-	"\frows_expired\x18\x04 \x01(\x04R\vrowsExpired*\x90\x01\n" +
+	"\frows_expired\x18\x04 \x01(\x04R\vrowsExpired\x12%\n" +
+	"\x0erows_forgotten\x18\x05 \x01(\x04R\rrowsForgotten*\x90\x01\n" +
 	"\x10EntityFileFormat\x12\"\n" +
 	"\x1eENTITY_FILE_FORMAT_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aENTITY_FILE_FORMAT_PARQUET\x10\x01\x12\x1a\n" +

@@ -520,6 +520,445 @@ func (x *StoredSyncRuns) GetRuns() []*SyncRun {
 	return nil
 }
 
+// CarriedViews lists the views of which syncs have stored rows, under the name "views": a view that goes from the definitions leaves nothing else that tells of it.
+type CarriedViews struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The views, in the order of their names.
+	Views         []*CarriedView `protobuf:"bytes,1,rep,name=views,proto3" json:"views,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CarriedViews) Reset() {
+	*x = CarriedViews{}
+	mi := &file_twofold_v1_sync_state_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CarriedViews) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CarriedViews) ProtoMessage() {}
+
+func (x *CarriedViews) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_v1_sync_state_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CarriedViews.ProtoReflect.Descriptor instead.
+func (*CarriedViews) Descriptor() ([]byte, []int) {
+	return file_twofold_v1_sync_state_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CarriedViews) GetViews() []*CarriedView {
+	if x != nil {
+		return x.Views
+	}
+	return nil
+}
+
+// CarriedView is where a view's rows are kept.
+type CarriedView struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the view.
+	FeatureView string `protobuf:"bytes,1,opt,name=feature_view,json=featureView,proto3" json:"feature_view,omitempty"`
+	// Where its rows are kept, the latest last; those before it are places where rows of earlier definitions still are.
+	Places []*RowPlace `protobuf:"bytes,2,rep,name=places,proto3" json:"places,omitempty"`
+	// When it was first carried: microseconds since the Unix epoch, UTC, by the syncer's clock.
+	SinceMicros int64 `protobuf:"fixed64,3,opt,name=since_micros,json=sinceMicros,proto3" json:"since_micros,omitempty"`
+	// When a syncer first found that it is no longer defined, by the same clock; 0 where it is.
+	GoneAtMicros int64 `protobuf:"fixed64,4,opt,name=gone_at_micros,json=goneAtMicros,proto3" json:"gone_at_micros,omitempty"`
+	// Fingerprints of the schemas that its rows were written under.
+	Schemas       []uint64 `protobuf:"fixed64,5,rep,packed,name=schemas,proto3" json:"schemas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CarriedView) Reset() {
+	*x = CarriedView{}
+	mi := &file_twofold_v1_sync_state_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CarriedView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CarriedView) ProtoMessage() {}
+
+func (x *CarriedView) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_v1_sync_state_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CarriedView.ProtoReflect.Descriptor instead.
+func (*CarriedView) Descriptor() ([]byte, []int) {
+	return file_twofold_v1_sync_state_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *CarriedView) GetFeatureView() string {
+	if x != nil {
+		return x.FeatureView
+	}
+	return ""
+}
+
+func (x *CarriedView) GetPlaces() []*RowPlace {
+	if x != nil {
+		return x.Places
+	}
+	return nil
+}
+
+func (x *CarriedView) GetSinceMicros() int64 {
+	if x != nil {
+		return x.SinceMicros
+	}
+	return 0
+}
+
+func (x *CarriedView) GetGoneAtMicros() int64 {
+	if x != nil {
+		return x.GoneAtMicros
+	}
+	return 0
+}
+
+func (x *CarriedView) GetSchemas() []uint64 {
+	if x != nil {
+		return x.Schemas
+	}
+	return nil
+}
+
+// RowPlace says where rows of a view are kept, and what they are keyed by.
+type RowPlace struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the entity.
+	Entity string `protobuf:"bytes,1,opt,name=entity,proto3" json:"entity,omitempty"`
+	// Names of its keys, in their order.
+	Keys []string `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
+	// Types of its keys: "INT64".
+	KeyTypes []string `protobuf:"bytes,3,rep,name=key_types,json=keyTypes,proto3" json:"key_types,omitempty"`
+	// Whether versions are kept (layout HISTORY).
+	History bool `protobuf:"varint,4,opt,name=history,proto3" json:"history,omitempty"`
+	// When the view's rows were first kept elsewhere: microseconds since the Unix epoch, UTC, by the syncer's clock; 0 where they are kept here.
+	LeftAtMicros  int64 `protobuf:"fixed64,5,opt,name=left_at_micros,json=leftAtMicros,proto3" json:"left_at_micros,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RowPlace) Reset() {
+	*x = RowPlace{}
+	mi := &file_twofold_v1_sync_state_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RowPlace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RowPlace) ProtoMessage() {}
+
+func (x *RowPlace) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_v1_sync_state_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RowPlace.ProtoReflect.Descriptor instead.
+func (*RowPlace) Descriptor() ([]byte, []int) {
+	return file_twofold_v1_sync_state_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RowPlace) GetEntity() string {
+	if x != nil {
+		return x.Entity
+	}
+	return ""
+}
+
+func (x *RowPlace) GetKeys() []string {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *RowPlace) GetKeyTypes() []string {
+	if x != nil {
+		return x.KeyTypes
+	}
+	return nil
+}
+
+func (x *RowPlace) GetHistory() bool {
+	if x != nil {
+		return x.History
+	}
+	return false
+}
+
+func (x *RowPlace) GetLeftAtMicros() int64 {
+	if x != nil {
+		return x.LeftAtMicros
+	}
+	return 0
+}
+
+// ForgottenIndex says how the list of forgotten entities is to be read, under the name "forgotten". The list itself is in ForgottenBuckets.
+type ForgottenIndex struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Random bytes that the hashes are made with (HMAC-SHA256), so that nobody can tell who is forgotten from the hashes alone.
+	Key []byte `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// Kinds of entries that there are, or were.
+	Scopes []*ForgottenScope `protobuf:"bytes,2,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	// Letters that change with each change of the list, after it.
+	Token         string `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgottenIndex) Reset() {
+	*x = ForgottenIndex{}
+	mi := &file_twofold_v1_sync_state_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgottenIndex) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgottenIndex) ProtoMessage() {}
+
+func (x *ForgottenIndex) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_v1_sync_state_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgottenIndex.ProtoReflect.Descriptor instead.
+func (*ForgottenIndex) Descriptor() ([]byte, []int) {
+	return file_twofold_v1_sync_state_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ForgottenIndex) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *ForgottenIndex) GetScopes() []*ForgottenScope {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *ForgottenIndex) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+// ForgottenScope is a kind of entries: what entities are forgotten by.
+type ForgottenScope struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names of the keys, in alphabetical order.
+	Keys []string `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	// The entity that alone is meant. Empty is every entity that has these keys, and perhaps others.
+	Entity        string `protobuf:"bytes,2,opt,name=entity,proto3" json:"entity,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgottenScope) Reset() {
+	*x = ForgottenScope{}
+	mi := &file_twofold_v1_sync_state_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgottenScope) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgottenScope) ProtoMessage() {}
+
+func (x *ForgottenScope) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_v1_sync_state_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgottenScope.ProtoReflect.Descriptor instead.
+func (*ForgottenScope) Descriptor() ([]byte, []int) {
+	return file_twofold_v1_sync_state_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ForgottenScope) GetKeys() []string {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *ForgottenScope) GetEntity() string {
+	if x != nil {
+		return x.Entity
+	}
+	return ""
+}
+
+// ForgottenBucket is a part of the list, under the name "forgotten/<number>".
+type ForgottenBucket struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// First 16 bytes of the HMAC-SHA256 of each entry, one after the other, sorted.
+	Hashes        []byte `protobuf:"bytes,1,opt,name=hashes,proto3" json:"hashes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgottenBucket) Reset() {
+	*x = ForgottenBucket{}
+	mi := &file_twofold_v1_sync_state_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgottenBucket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgottenBucket) ProtoMessage() {}
+
+func (x *ForgottenBucket) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_v1_sync_state_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgottenBucket.ProtoReflect.Descriptor instead.
+func (*ForgottenBucket) Descriptor() ([]byte, []int) {
+	return file_twofold_v1_sync_state_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ForgottenBucket) GetHashes() []byte {
+	if x != nil {
+		return x.Hashes
+	}
+	return nil
+}
+
+// ForgottenList is the whole list, as it is kept outside the store.
+type ForgottenList struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// See ForgottenIndex.
+	Key []byte `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// See ForgottenIndex.
+	Scopes []*ForgottenScope `protobuf:"bytes,2,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	// See ForgottenBucket.
+	Hashes        []byte `protobuf:"bytes,3,opt,name=hashes,proto3" json:"hashes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgottenList) Reset() {
+	*x = ForgottenList{}
+	mi := &file_twofold_v1_sync_state_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgottenList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgottenList) ProtoMessage() {}
+
+func (x *ForgottenList) ProtoReflect() protoreflect.Message {
+	mi := &file_twofold_v1_sync_state_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgottenList.ProtoReflect.Descriptor instead.
+func (*ForgottenList) Descriptor() ([]byte, []int) {
+	return file_twofold_v1_sync_state_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ForgottenList) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *ForgottenList) GetScopes() []*ForgottenScope {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *ForgottenList) GetHashes() []byte {
+	if x != nil {
+		return x.Hashes
+	}
+	return nil
+}
+
 var File_twofold_v1_sync_state_proto protoreflect.FileDescriptor
 
 const file_twofold_v1_sync_state_proto_rawDesc = "" +
@@ -564,7 +1003,34 @@ const file_twofold_v1_sync_state_proto_rawDesc = "" +
 	"\x0fduration_millis\x18\x04 \x01(\x04R\x0edurationMillis\x12\x14\n" +
 	"\x05token\x18\x05 \x01(\tR\x05token\"9\n" +
 	"\x0eStoredSyncRuns\x12'\n" +
-	"\x04runs\x18\x01 \x03(\v2\x13.twofold.v1.SyncRunR\x04runsB\xa4\x01\n" +
+	"\x04runs\x18\x01 \x03(\v2\x13.twofold.v1.SyncRunR\x04runs\"=\n" +
+	"\fCarriedViews\x12-\n" +
+	"\x05views\x18\x01 \x03(\v2\x17.twofold.v1.CarriedViewR\x05views\"\xc1\x01\n" +
+	"\vCarriedView\x12!\n" +
+	"\ffeature_view\x18\x01 \x01(\tR\vfeatureView\x12,\n" +
+	"\x06places\x18\x02 \x03(\v2\x14.twofold.v1.RowPlaceR\x06places\x12!\n" +
+	"\fsince_micros\x18\x03 \x01(\x10R\vsinceMicros\x12$\n" +
+	"\x0egone_at_micros\x18\x04 \x01(\x10R\fgoneAtMicros\x12\x18\n" +
+	"\aschemas\x18\x05 \x03(\x06R\aschemas\"\x93\x01\n" +
+	"\bRowPlace\x12\x16\n" +
+	"\x06entity\x18\x01 \x01(\tR\x06entity\x12\x12\n" +
+	"\x04keys\x18\x02 \x03(\tR\x04keys\x12\x1b\n" +
+	"\tkey_types\x18\x03 \x03(\tR\bkeyTypes\x12\x18\n" +
+	"\ahistory\x18\x04 \x01(\bR\ahistory\x12$\n" +
+	"\x0eleft_at_micros\x18\x05 \x01(\x10R\fleftAtMicros\"l\n" +
+	"\x0eForgottenIndex\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x122\n" +
+	"\x06scopes\x18\x02 \x03(\v2\x1a.twofold.v1.ForgottenScopeR\x06scopes\x12\x14\n" +
+	"\x05token\x18\x03 \x01(\tR\x05token\"<\n" +
+	"\x0eForgottenScope\x12\x12\n" +
+	"\x04keys\x18\x01 \x03(\tR\x04keys\x12\x16\n" +
+	"\x06entity\x18\x02 \x01(\tR\x06entity\")\n" +
+	"\x0fForgottenBucket\x12\x16\n" +
+	"\x06hashes\x18\x01 \x01(\fR\x06hashes\"m\n" +
+	"\rForgottenList\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x122\n" +
+	"\x06scopes\x18\x02 \x03(\v2\x1a.twofold.v1.ForgottenScopeR\x06scopes\x12\x16\n" +
+	"\x06hashes\x18\x03 \x01(\fR\x06hashesB\xa4\x01\n" +
 	"\x0ecom.twofold.v1B\x0eSyncStateProtoP\x01Z9github.com/twofold-ml/twofold/gen/go/twofold/v1;twofoldv1\xa2\x02\x03TXX\xaa\x02\n" +
 	"Twofold.V1\xca\x02\n" +
 	"Twofold\\V1\xe2\x02\x16Twofold\\V1\\GPBMetadata\xea\x02\vTwofold::V1b\x06proto3"
@@ -581,27 +1047,38 @@ func file_twofold_v1_sync_state_proto_rawDescGZIP() []byte {
 	return file_twofold_v1_sync_state_proto_rawDescData
 }
 
-var file_twofold_v1_sync_state_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_twofold_v1_sync_state_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_twofold_v1_sync_state_proto_goTypes = []any{
-	(*SyncState)(nil),      // 0: twofold.v1.SyncState
-	(*LastingRows)(nil),    // 1: twofold.v1.LastingRows
-	(*Generation)(nil),     // 2: twofold.v1.Generation
-	(*CarriedFiles)(nil),   // 3: twofold.v1.CarriedFiles
-	(*Lease)(nil),          // 4: twofold.v1.Lease
-	(*StoredSyncRuns)(nil), // 5: twofold.v1.StoredSyncRuns
-	(*SyncRun)(nil),        // 6: twofold.v1.SyncRun
+	(*SyncState)(nil),       // 0: twofold.v1.SyncState
+	(*LastingRows)(nil),     // 1: twofold.v1.LastingRows
+	(*Generation)(nil),      // 2: twofold.v1.Generation
+	(*CarriedFiles)(nil),    // 3: twofold.v1.CarriedFiles
+	(*Lease)(nil),           // 4: twofold.v1.Lease
+	(*StoredSyncRuns)(nil),  // 5: twofold.v1.StoredSyncRuns
+	(*CarriedViews)(nil),    // 6: twofold.v1.CarriedViews
+	(*CarriedView)(nil),     // 7: twofold.v1.CarriedView
+	(*RowPlace)(nil),        // 8: twofold.v1.RowPlace
+	(*ForgottenIndex)(nil),  // 9: twofold.v1.ForgottenIndex
+	(*ForgottenScope)(nil),  // 10: twofold.v1.ForgottenScope
+	(*ForgottenBucket)(nil), // 11: twofold.v1.ForgottenBucket
+	(*ForgottenList)(nil),   // 12: twofold.v1.ForgottenList
+	(*SyncRun)(nil),         // 13: twofold.v1.SyncRun
 }
 var file_twofold_v1_sync_state_proto_depIdxs = []int32{
-	2, // 0: twofold.v1.SyncState.live:type_name -> twofold.v1.Generation
-	2, // 1: twofold.v1.SyncState.previous:type_name -> twofold.v1.Generation
-	2, // 2: twofold.v1.SyncState.removing:type_name -> twofold.v1.Generation
-	1, // 3: twofold.v1.SyncState.lasting:type_name -> twofold.v1.LastingRows
-	6, // 4: twofold.v1.StoredSyncRuns.runs:type_name -> twofold.v1.SyncRun
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	2,  // 0: twofold.v1.SyncState.live:type_name -> twofold.v1.Generation
+	2,  // 1: twofold.v1.SyncState.previous:type_name -> twofold.v1.Generation
+	2,  // 2: twofold.v1.SyncState.removing:type_name -> twofold.v1.Generation
+	1,  // 3: twofold.v1.SyncState.lasting:type_name -> twofold.v1.LastingRows
+	13, // 4: twofold.v1.StoredSyncRuns.runs:type_name -> twofold.v1.SyncRun
+	7,  // 5: twofold.v1.CarriedViews.views:type_name -> twofold.v1.CarriedView
+	8,  // 6: twofold.v1.CarriedView.places:type_name -> twofold.v1.RowPlace
+	10, // 7: twofold.v1.ForgottenIndex.scopes:type_name -> twofold.v1.ForgottenScope
+	10, // 8: twofold.v1.ForgottenList.scopes:type_name -> twofold.v1.ForgottenScope
+	9,  // [9:9] is the sub-list for method output_type
+	9,  // [9:9] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_twofold_v1_sync_state_proto_init() }
@@ -616,7 +1093,7 @@ func file_twofold_v1_sync_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_twofold_v1_sync_state_proto_rawDesc), len(file_twofold_v1_sync_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
