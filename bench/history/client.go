@@ -73,6 +73,9 @@ func sendEntities(out io.Writer, path string) error {
 	return writer.Close()
 }
 
+// chunkRows are sent at once.
+const chunkRows = 1 << 15
+
 // sendGroup sends a row group, a batch at a time.
 func sendGroup(out *ipc.Writer, schema *arrow.Schema, group *file.RowGroupReader) error {
 	columns := make([]*file.Int64ColumnChunkReader, schema.NumFields())

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"os"
@@ -10,10 +9,10 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/twofold-ml/twofold/internal/offline"
+	"github.com/twofold-ml/twofold/bench/internal/parquetfile"
+	"github.com/twofold-ml/twofold/bench/internal/s3gateway"
 )
 
 // Names of columns.
@@ -33,8 +32,6 @@ const (
 	fileRows = 1_000_000
 	// leastFiles of a table, however few rows it has.
 	leastFiles = 4
-	// chunkRows are made at once.
-	chunkRows = 1 << 15
 )
 
 // A time without a zone, as pyarrow and pandas write it by default; both engines take it as UTC.
@@ -89,7 +86,7 @@ func (t table) generate(ctx context.Context, root string) error {
 		for file := range files {
 			group.Go(func() error {
 				path := filepath.Join(folder, fmt.Sprintf("part-%05d.parquet", file))
-				return writeParquet(ctx, path, featureSchema(), t.rows*file/files, t.rows*(file+1)/files, func(b *array.RecordBuilder, from, to int64) {
+				return parquetfile.Write(ctx, path, featureSchema(), t.rows*file/files, t.rows*(file+1)/files, func(b *array.RecordBuilder, from, to int64) {
 					t.append(b, names, from, to)
 				})
 			})
@@ -101,8 +98,25 @@ func (t table) generate(ctx context.Context, root string) error {
 // generate writes the one file of the entity rows, unless it is there already.
 func (e entityTable) generate(ctx context.Context, root string) error {
 	return once(filepath.Join(root, e.name()), func(folder string) error {
-		return writeParquet(ctx, filepath.Join(folder, "entities.parquet"), entitySchema(), 0, e.rows, e.append)
+		return parquetfile.Write(ctx, filepath.Join(folder, "entities.parquet"), entitySchema(), 0, e.rows, e.append)
 	})
+}
+
+// bucket holds the tables in S3.
+const bucket = "history"
+
+// upload puts a table's files into S3, under the names that they have below root.
+func (t table) upload(ctx context.Context, g *s3gateway.Gateway, root string) error {
+	paths, err := filepath.Glob(filepath.Join(root, t.name(), "*.parquet"))
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
+		if err := g.Put(ctx, path, t.name()+"/"+filepath.Base(path)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // once has a folder filled. It appears under its name when it is complete, so that one that is there is.
@@ -121,42 +135,6 @@ func once(folder string, fill func(folder string) error) error {
 		return err
 	}
 	return os.Rename(part, folder)
-}
-
-// writeParquet writes the rows [from, to) in one row group where they are no more than a million.
-func writeParquet(ctx context.Context, path string, schema *arrow.Schema, from, to int64, fill func(b *array.RecordBuilder, from, to int64)) (err error) {
-	file, err := os.Create(path)
-	if err != nil {
-		return fmt.Errorf("write data: %w", err)
-	}
-	defer func() {
-		if closeErr := file.Close(); err == nil {
-			err = closeErr
-		}
-	}()
-	buffered := bufio.NewWriterSize(file, 1<<20)
-	writer, err := offline.NewParquetWriter(buffered, schema)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	builder := array.NewRecordBuilder(memory.DefaultAllocator, schema)
-	defer builder.Release()
-	for ; from < to && ctx.Err() == nil; from += chunkRows {
-		fill(builder, from, min(from+chunkRows, to))
-		record := builder.NewRecordBatch()
-		err := writer.Write(record)
-		record.Release()
-		if err != nil {
-			return fmt.Errorf("write %s: %w", path, err)
-		}
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if err := writer.Close(); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return buffered.Flush()
 }
 
 // append appends the rows that stand at [from, to).

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/twofold-ml/twofold/bench/internal/s3gateway"
 )
 
 // options are the flags of the run command.
@@ -131,7 +133,7 @@ type bench struct {
 	begun   time.Time
 	folder  string // of everything that goes when the run ends
 	data    string
-	gateway *gateway
+	gateway *s3gateway.Gateway
 	results []*result
 }
 
@@ -187,7 +189,7 @@ func (o options) run(ctx context.Context, out io.Writer, begun time.Time) (err e
 // stop ends what was started.
 func (b *bench) stop() {
 	if b.gateway != nil {
-		b.gateway.process.Stop()
+		b.gateway.Stop()
 	}
 }
 
@@ -220,7 +222,6 @@ func (b *bench) forget() {
 }
 
 // gatewayFolder is where the S3 service keeps its objects.
-
 func (b *bench) gatewayFolder() string { return filepath.Join(b.folder, "s3") }
 
 // measureGroup makes the data of the cases and measures them round by round.
@@ -281,12 +282,12 @@ func (b *bench) prepare(ctx context.Context, cases []benchCase) error {
 func (b *bench) upload(ctx context.Context, c benchCase) error {
 	if b.gateway == nil {
 		var err error
-		if b.gateway, err = startGateway(ctx, b.o.versitygw, b.gatewayFolder()); err != nil {
+		if b.gateway, err = s3gateway.Start(ctx, b.o.versitygw, b.gatewayFolder(), bucket); err != nil {
 			return err
 		}
 	}
 	for _, t := range c.views {
-		if err := b.gateway.upload(ctx, b.data, t); err != nil {
+		if err := t.upload(ctx, b.gateway, b.data); err != nil {
 			return err
 		}
 	}
@@ -302,8 +303,8 @@ func (b *bench) contenders(c benchCase) []contender {
 		all = append(all, contender{name: "twofold", engine: ours, run: func(ctx context.Context) (measurement, error) { return local.measure(ctx, files) }})
 		if c.s3 {
 			remote := local
-			remote.offlineStore, remote.environment = "s3://"+bucket, b.gateway.environment()
-			remote.flags = append(b.gateway.flags(), local.flags...)
+			remote.offlineStore, remote.environment = b.gateway.URL(), b.gateway.Environment()
+			remote.flags = append(b.gateway.Flags(), local.flags...)
 			all = append(all, contender{name: "twofold, S3", key: s3Key, engine: ours, run: func(ctx context.Context) (measurement, error) { return remote.measure(ctx, files) }})
 		}
 	}

@@ -318,7 +318,7 @@ func (b *bench) stop() {
 // load writes the entities by the same code that a sync uses.
 func (b *bench) load(ctx context.Context) error {
 	begun := time.Now()
-	if err := writeStore(ctx, b.redis.URL(), b.data, workload.Layouts(b.shapes)); err != nil {
+	if err := b.data.Load(ctx, b.redis.URL(), workload.Layouts(b.shapes)); err != nil {
 		return err
 	}
 	rows := 0

@@ -17,8 +17,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
-	"github.com/twofold-ml/twofold/internal/online"
-	"github.com/twofold-ml/twofold/internal/online/redisstore"
 
 	"github.com/twofold-ml/twofold/bench/internal/process"
 	"github.com/twofold-ml/twofold/bench/internal/redisserver"
@@ -213,21 +211,7 @@ func pipeline(ctx context.Context, client *redis.Client, n int, add func(pipe re
 
 // writeOurs writes by the same code that a sync uses.
 func writeOurs(ctx context.Context, server *redisserver.Server, data workload.Data, l workload.Layout) error {
-	return writeStore(ctx, server.URL(), data, []workload.Layout{l})
-}
-
-// writeStore writes the layouts by the same code that a sync uses.
-func writeStore(ctx context.Context, url string, data workload.Data, layouts []workload.Layout) error {
-	driver, err := redisstore.Open(redisstore.Options{URL: url, Timeout: time.Minute})
-	if err != nil {
-		return err
-	}
-	store := online.NewStore(driver, online.Options{})
-	err = data.Write(ctx, store, layouts)
-	if closeErr := store.Close(); err == nil {
-		err = closeErr
-	}
-	return err
+	return data.Load(ctx, server.URL(), []workload.Layout{l})
 }
 
 // expiry is when the keys of the other storages expire, as ours do.

@@ -23,7 +23,7 @@ func startFloor(t *testing.T, data workload.Data, shape workload.Shape) serving.
 	t.Helper()
 	server := testenv.Redis(t)
 	layouts := []workload.Layout{shape.Layout()}
-	if err := writeStore(t.Context(), server.URL, data, layouts); err != nil {
+	if err := data.Load(t.Context(), server.URL, layouts); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())

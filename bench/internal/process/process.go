@@ -4,6 +4,7 @@ package process
 import (
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -97,6 +98,16 @@ func (p *Process) Failed() error {
 
 // Exited is closed when the program has ended.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
+
+// Ended returns how the program ended, nil while it runs.
+func (p *Process) Ended() *os.ProcessState {
+	select {
+	case <-p.exited:
+		return p.command.ProcessState
+	default:
+		return nil
+	}
+}
 
 // Stop asks the program to end, kills it where it does not within some seconds, and returns when it has ended.
 func (p *Process) Stop() {

@@ -44,7 +44,7 @@ func Start(args ...string) (*Server, error) {
 }
 
 func start(program string, args []string) (*Server, error) {
-	addr, err := freeAddress()
+	addr, err := process.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
@@ -65,16 +65,6 @@ func start(program string, args []string) (*Server, error) {
 		return nil, err
 	}
 	return s, nil
-}
-
-// freeAddress returns a loopback address that nobody listens on at the moment.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // URL returns "redis://host:port".

@@ -89,9 +89,12 @@ func Twofold(o Options) (*Server, error) {
 		"--http-address", "127.0.0.1:0", "--log-format", "json"}
 	command := exec.Command(program, append(args, o.Args...)...)
 	command.Dir = o.Folder
-	command.Env = append(withoutSettings(os.Environ()), o.Environment...)
+	command.Env = append(Environment(), o.Environment...)
 	return Start(o.Name, command)
 }
+
+// Environment is that of this process without what would configure Twofold.
+func Environment() []string { return withoutSettings(os.Environ()) }
 
 // withoutSettings leaves out of an environment what would configure Twofold.
 func withoutSettings(environment []string) []string {

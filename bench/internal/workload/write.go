@@ -10,6 +10,7 @@ import (
 	"github.com/twofold-ml/twofold/internal/definition"
 	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/internal/online"
+	"github.com/twofold-ml/twofold/internal/online/redisstore"
 	"github.com/twofold-ml/twofold/internal/storedrow"
 )
 
@@ -27,6 +28,20 @@ func Registry(layouts []Layout) (*feature.Registry, error) {
 		return nil, fmt.Errorf("check the benchmark's definitions: %w", err)
 	}
 	return set.Registry, nil
+}
+
+// Load opens the Redis at a URL and writes the layouts into it, by the same code that a sync uses.
+func (d Data) Load(ctx context.Context, url string, layouts []Layout) error {
+	driver, err := redisstore.Open(redisstore.Options{URL: url, Timeout: time.Minute})
+	if err != nil {
+		return err
+	}
+	store := online.NewStore(driver, online.Options{})
+	err = d.Write(ctx, store, layouts)
+	if closeErr := store.Close(); err == nil {
+		err = closeErr
+	}
+	return err
 }
 
 // Write stores the rows of every entity in all views of the layouts, and marks the views as synced.
