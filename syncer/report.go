@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
+	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/internal/online"
 	"github.com/twofold-ml/twofold/internal/pit"
 )
@@ -141,19 +143,24 @@ func (r *Report) addRead(s pit.LatestStats) {
 	r.RowsSuperseded = s.RowsRead - s.RowsBad.Total() - s.RowsFuture - s.RowsOld - s.RowsForgotten - s.Winners
 }
 
-func (r *Report) addWritten(s online.WriteStats, batch pit.WinnerBatch) {
+func (r *Report) addWritten(s online.WriteStats) {
 	r.Written += int64(s.Written)
 	r.Older += int64(s.Older)
 	r.Unchanged += int64(s.Unchanged)
 	r.Expired += int64(s.Expired)
-	for _, micros := range batch.EventTimes.Int64s {
-		t := time.UnixMicro(micros).UTC()
-		if t.After(r.Newest) {
-			r.Newest = t
-		}
-		if r.Oldest.IsZero() || t.Before(r.Oldest) {
-			r.Oldest = t
-		}
+}
+
+// addTimes takes the event times of rows to carry into account.
+func (r *Report) addTimes(eventTimes *feature.Column) {
+	if eventTimes.Len() == 0 {
+		return
+	}
+	newest, oldest := time.UnixMicro(slices.Max(eventTimes.Int64s)).UTC(), time.UnixMicro(slices.Min(eventTimes.Int64s)).UTC()
+	if newest.After(r.Newest) {
+		r.Newest = newest
+	}
+	if r.Oldest.IsZero() || oldest.Before(r.Oldest) {
+		r.Oldest = oldest
 	}
 }
 

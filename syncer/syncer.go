@@ -339,20 +339,7 @@ func (s *Syncer) write(ctx context.Context, view *feature.View, p *plan, asOf fe
 	if err := bad.check(report.RowsBad, report.RowsRead); err != nil {
 		return nil, err
 	}
-	err = winners.Batches(ctx, pit.GatherRows(view), view.OnlineFeatures(), func(batch pit.WinnerBatch) error {
-		stats, err := s.o.Online.Write(ctx, online.Rows{
-			View: view, Keys: batch.Keys, EventTimes: batch.EventTimes, CreatedTimes: batch.CreatedTimes, Features: batch.Features, Tombstones: batch.Tombstones,
-			BatchSize: view.Sync.BatchSize, Generation: report.Generation,
-		})
-		report.addWritten(stats, batch)
-		p.progress.written.Add(int64(batch.Len()))
-		p.content.add(batch)
-		if err != nil {
-			return fmt.Errorf("feature view %q: %w", view.Name, err)
-		}
-		return nil
-	})
-	if err != nil {
+	if err := s.writeWinners(ctx, view, winners, p, report); err != nil {
 		return nil, err
 	}
 	report.addRead(winners.Stats()) // texts that are not UTF-8 have shown only now
@@ -365,6 +352,29 @@ func (s *Syncer) write(ctx context.Context, view *feature.View, p *plan, asOf fe
 		}
 	}
 	return due, nil
+}
+
+// writeWinners writes the rows that were found; it returns when all are stored.
+func (s *Syncer) writeWinners(ctx context.Context, view *feature.View, winners *pit.Winners, p *plan, report *Report) error {
+	bulk := s.o.Online.Bulk(ctx, func(rows int) { p.progress.written.Add(int64(rows)) })
+	err := winners.Batches(ctx, pit.GatherRows(view), view.OnlineFeatures(), func(batch pit.WinnerBatch) error {
+		report.addTimes(batch.EventTimes)
+		p.content.add(batch)
+		err := bulk.Write(online.Rows{
+			View: view, Keys: batch.Keys, EventTimes: batch.EventTimes, CreatedTimes: batch.CreatedTimes, Features: batch.Features, Tombstones: batch.Tombstones,
+			BatchSize: view.Sync.BatchSize, Generation: report.Generation,
+		})
+		if err != nil {
+			return fmt.Errorf("feature view %q: %w", view.Name, err)
+		}
+		return nil
+	})
+	stats, writeErr := bulk.Close()
+	report.addWritten(stats)
+	if err == nil && writeErr != nil {
+		err = fmt.Errorf("feature view %q: %w", view.Name, writeErr)
+	}
+	return err
 }
 
 // remember writes down what has been carried, once all of it is stored, and what else change does to the state, at once.

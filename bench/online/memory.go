@@ -17,7 +17,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
-
 	"github.com/twofold-ml/twofold/bench/internal/process"
 	"github.com/twofold-ml/twofold/bench/internal/redisserver"
 	"github.com/twofold-ml/twofold/bench/internal/workload"

@@ -40,8 +40,6 @@ type history struct {
 	rows, entities int64
 }
 
-
-
 // startMicros is the first event time. It is fixed, so that data may be kept for long.
 var startMicros = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -109,13 +111,11 @@ func (a *asker) measure(ctx context.Context, atLeast time.Duration, done <-chan 
 	var calls sync.WaitGroup
 	latencies := hdrhistogram.New(1, slowest.Microseconds(), 3)
 	interval := time.Second / time.Duration(a.rate)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	runtime.LockOSThread() // for sleepUntil
+	defer runtime.UnlockOSThread()
 	for i, next := 0, time.Now(); ; i, next = i+1, next.Add(interval) {
-		timer.Reset(time.Until(next))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
+		sleepUntil(next)
+		if ctx.Err() != nil {
 			calls.Wait()
 			return nil, context.Cause(ctx)
 		}
@@ -134,6 +134,14 @@ func (a *asker) measure(ctx context.Context, atLeast time.Duration, done <-chan 
 			defer mu.Unlock()
 			_ = latencies.RecordValue(min(max(took.Microseconds(), 1), slowest.Microseconds())) // in range
 		})
+	}
+}
+
+// sleepUntil asks the kernel, because Go's own timers may be late by a millisecond, which is more than an answer takes.
+func sleepUntil(at time.Time) {
+	for left := time.Until(at); left > 0; left = time.Until(at) {
+		span := syscall.NsecToTimespec(left.Nanoseconds())
+		_ = syscall.Nanosleep(&span, nil) // it may be woken early, and sleeps again
 	}
 }
 

@@ -174,4 +174,3 @@ func (b *bench) resultLine() string {
 	add("p99_during_sync", "%.2f", stats.Median(b.p99Ratios()))
 	return line.String()
 }
-

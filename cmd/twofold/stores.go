@@ -51,7 +51,7 @@ func (a *app) open(ctx context.Context, c config.Config) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := online.Options{}
+	options := online.Options{BulkRowsPerSecond: c.Sync.MaxRowsPerSecond}
 	if !c.ClockStart.IsZero() {
 		options.Now = p.now
 	}

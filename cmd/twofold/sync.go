@@ -74,6 +74,7 @@ type syncOptions struct {
 }
 
 func (a *app) sync(ctx context.Context, c config.Config, o syncOptions) error {
+	collectOften()
 	var signals chan os.Signal
 	if !o.once {
 		var stop func()

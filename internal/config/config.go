@@ -34,6 +34,8 @@ type Config struct {
 	// Whether `serve` also syncs: true, false, or auto, which syncs when the embedded online store is used, because no other
 	// process can open it. Defaults to auto.
 	SyncInProcess Toggle `yaml:"sync_in_process"`
+	// Sync says how syncs are carried out.
+	Sync Sync `yaml:"sync"`
 	// Address on which gRPC is served, host:port or :port; port 0 takes a free one. Defaults to :7070.
 	GRPCAddress string `yaml:"grpc_address"`
 	// Address on which /healthz, /readyz and /metrics are served over HTTP, host:port or :port; port 0 takes a free one. Defaults
@@ -114,6 +116,13 @@ type Breaker struct {
 	// Least time that a request must have given Redis for its own deadline to count as a failure of Redis: so a client in too great a hurry does not
 	// close Redis to the others. A plain number is seconds. Defaults to 50ms.
 	Patience time.Duration `yaml:"patience"`
+}
+
+// Sync says how syncs are carried out.
+type Sync struct {
+	// Most rows a second that the syncs of this process write to the online store, all views together; 0 is no limit. With or without one, batches are
+	// only so large that readers of the online store hardly wait for them. Defaults to 0.
+	MaxRowsPerSecond int `yaml:"max_rows_per_second"`
 }
 
 // Log is what a process tells on standard error.

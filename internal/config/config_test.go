@@ -204,6 +204,7 @@ func TestErrorsNameSettingSourceAndMend(t *testing.T) {
 		{name: "breaker interval", env: []string{"TWOFOLD_ONLINE_STORE_BREAKER_PROBE_INTERVAL=0"}, want: "online_store.breaker.probe_interval (env"},
 		{name: "breaker patience", file: "online_store: {breaker: {patience: -1}}", want: "online_store.breaker.patience (file"},
 		{name: "breaker switch", file: "online_store: {breaker: {enabled: maybe}}", want: "online_store.breaker.enabled (file"},
+		{name: "sync rate", file: "sync: {max_rows_per_second: -1}", want: "sync.max_rows_per_second (file"},
 		{name: "hot cache staleness", file: "hot_cache: {max_staleness: 0}", want: "hot_cache.max_staleness (file"},
 		{name: "number", file: "limits:\n  max_rows_per_request: many", want: `c.yaml:2): "many" is not a whole number`},
 		{name: "rows 0", args: []string{"--limits-max-rows-per-request=0"}, want: "0 is not from 1 to 10000000"},

@@ -60,8 +60,19 @@ func (l *Loaded) check() []error {
 	violation("hot_cache.max_bytes", checkHotCacheSize(c.HotCache.MaxBytes))
 	violation("hot_cache.max_staleness", checkPositive(c.HotCache.MaxStaleness))
 	violation("sync_in_process", checkToggle(c.SyncInProcess))
+	violation("sync.max_rows_per_second", checkRate(c.Sync.MaxRowsPerSecond))
 	violation("s3.path_style", checkToggle(c.S3.PathStyle))
 	return errs
+}
+
+// mostRows a second are more than any store takes.
+const mostRows = 1_000_000_000
+
+func checkRate(rows int) error {
+	if rows < 0 || rows > mostRows {
+		return fmt.Errorf("%d is not between 0, which is no limit, and %d rows a second", rows, mostRows)
+	}
+	return nil
 }
 
 // check reports the limits that no server could run with.

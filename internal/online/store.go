@@ -17,6 +17,8 @@ type Options struct {
 	Now func() time.Time
 	// BatchSize is the most rows that one call of the driver writes. Defaults to 500.
 	BatchSize int
+	// BulkRowsPerSecond is the most rows a second that all Bulks write together. Defaults to 0, which is no limit.
+	BulkRowsPerSecond int
 }
 
 // Store reads and writes features of any number of views in one driver's store. Its methods may be called by many goroutines
@@ -26,6 +28,7 @@ type Store struct {
 	now       func() time.Time // nil: the wall clock
 	batchSize int
 	schemas   schemas
+	bulkLimit rateLimit
 }
 
 // NewStore returns a Store on d, which it owns from now on.
@@ -33,7 +36,7 @@ func NewStore(d driver.Driver, o Options) *Store {
 	if o.BatchSize <= 0 {
 		o.BatchSize = 500
 	}
-	return &Store{driver: d, now: o.Now, batchSize: o.BatchSize, schemas: schemas{driver: d}}
+	return &Store{driver: d, now: o.Now, batchSize: o.BatchSize, schemas: schemas{driver: d}, bulkLimit: rateLimit{perSecond: o.BulkRowsPerSecond}}
 }
 
 // clocks returns the logical time, and how far the wall clock is ahead of it.

@@ -65,27 +65,65 @@ func (s *WriteStats) Add(o WriteStats) {
 // Of a view with HistoryVersions each row is stored beside those of other event times, unless so many newer ones are stored. The versions
 // of an entity are dropped together, when the newest may be.
 func (s *Store) Write(ctx context.Context, rows Rows) (WriteStats, error) {
-	if err := live(ctx, "write features"); err != nil {
+	p, err := s.newPacker(ctx, rows)
+	if err != nil {
 		return WriteStats{}, err
+	}
+	p.batch.rows = make([]driver.Row, 0, min(rows.EventTimes.Len(), p.batchSize))
+	err = p.packAll(func() error {
+		stats, err := s.writeBatch(ctx, p.batch.rows)
+		p.stats.Add(stats)
+		p.batch.reset() // after an error its memory is not used again: a driver that was given up may still read it
+		return err
+	})
+	return p.stats, err
+}
+
+// newPacker checks the rows, and stores their schema.
+func (s *Store) newPacker(ctx context.Context, rows Rows) (*packer, error) {
+	if err := live(ctx, "write features"); err != nil {
+		return nil, err
 	}
 	if err := rows.check(); err != nil {
-		return WriteStats{}, err
-	}
-	if rows.EventTimes.Len() == 0 {
-		return WriteStats{}, nil
-	}
-	schema := storedrow.SchemaOf(rows.View)
-	if err := s.schemas.register(ctx, rows.View.Name, schema); err != nil {
-		return WriteStats{}, err
+		return nil, err
 	}
 	now, ahead := s.clocks()
-	name := StoredName(rows.View.Name, rows.Generation)
-	w := writer{store: s, rows: rows, name: name, schema: schema, now: feature.AsOf(now.UnixMicro()), ahead: ahead, batchSize: rows.BatchSize}
-	if w.batchSize <= 0 {
-		w.batchSize = s.batchSize
+	p := &packer{
+		rows: rows, name: StoredName(rows.View.Name, rows.Generation), schema: storedrow.SchemaOf(rows.View), now: feature.AsOf(now.UnixMicro()), ahead: ahead,
+		batchSize: rows.BatchSize,
 	}
-	err := w.writeAll(ctx)
-	return w.stats, err
+	if p.batchSize <= 0 {
+		p.batchSize = s.batchSize
+	}
+	if rows.EventTimes.Len() == 0 {
+		return p, nil
+	}
+	return p, s.schemas.register(ctx, rows.View.Name, p.schema)
+}
+
+// writeBatch has the driver write some rows.
+func (s *Store) writeBatch(ctx context.Context, rows []driver.Row) (stats WriteStats, err error) {
+	if err := live(ctx, "write features"); err != nil {
+		return stats, err
+	}
+	outcomes, err := s.driver.Write(ctx, rows)
+	if err != nil {
+		return stats, err
+	}
+	if len(outcomes) != len(rows) {
+		return stats, fault.New(fault.Internal, "the online store gave %d outcomes for %d rows", len(outcomes), len(rows))
+	}
+	for _, o := range outcomes {
+		switch o {
+		case driver.Written:
+			stats.Written++
+		case driver.Older:
+			stats.Older++
+		case driver.Unchanged:
+			stats.Unchanged++
+		}
+	}
+	return stats, nil
 }
 
 // check reports what is wrong with the rows.
@@ -177,9 +215,16 @@ func (r Rows) invalid(format string, args ...any) error {
 	return fault.New(fault.Invalid, "write view %q: "+format, append([]any{r.View.Name}, args...)...)
 }
 
-// writer writes the rows of one call in batches.
-type writer struct {
-	store  *Store
+// batch is some rows as the driver takes them.
+type batch struct {
+	rows  []driver.Row
+	arena []byte // their keys and values
+}
+
+func (b *batch) reset() { b.rows, b.arena = b.rows[:0], b.arena[:0] }
+
+// packer encodes the rows of one call, batch by batch.
+type packer struct {
 	rows   Rows
 	name   string // of the view in the store
 	schema *storedrow.Schema
@@ -188,89 +233,62 @@ type writer struct {
 	stats  WriteStats
 
 	batchSize int
-
-	batch []driver.Row
-	arena []byte // keys and values of batch
+	batch     batch
 }
 
-func (w *writer) writeAll(ctx context.Context) error {
-	n := w.rows.EventTimes.Len()
-	w.batch = make([]driver.Row, 0, min(n, w.batchSize))
-	for row := range n {
-		if w.rows.LeaveOut != nil && w.rows.LeaveOut[row] {
+// packAll calls full whenever the batch has its size, and at last with what is left.
+func (p *packer) packAll(full func() error) error {
+	for row := range p.rows.EventTimes.Len() {
+		if p.rows.LeaveOut != nil && p.rows.LeaveOut[row] {
 			continue
 		}
-		event := feature.EventTime(w.rows.EventTimes.Int64s[row])
-		if w.rows.View.HistoryVersions == 0 && w.rows.View.KeepFor().Expired(event, w.now) {
-			w.stats.Expired++
+		event := feature.EventTime(p.rows.EventTimes.Int64s[row])
+		if p.rows.View.HistoryVersions == 0 && p.rows.View.KeepFor().Expired(event, p.now) {
+			p.stats.Expired++
 			continue
 		}
-		if err := w.add(row, event); err != nil {
+		if err := p.add(row, event); err != nil {
 			return err
 		}
-		if len(w.batch) == w.batchSize {
-			if err := w.flush(ctx); err != nil {
+		if len(p.batch.rows) == p.batchSize {
+			if err := full(); err != nil {
 				return err
 			}
 		}
 	}
-	return w.flush(ctx)
+	if len(p.batch.rows) == 0 {
+		return nil
+	}
+	return full()
 }
 
 // add puts one row into the batch.
-func (w *writer) add(row int, event feature.EventTime) error {
+func (p *packer) add(row int, event feature.EventTime) error {
 	created := feature.NoCreatedTime
-	if c := w.rows.CreatedTimes; c != nil && c.IsPresent(row) {
+	if c := p.rows.CreatedTimes; c != nil && c.IsPresent(row) {
 		created = feature.CreatedTime(c.Int64s[row])
 	}
-	start := len(w.arena)
-	w.arena, _ = feature.AppendKey(w.arena, w.rows.Keys, row)
-	key := w.arena[start:len(w.arena):len(w.arena)]
-	start = len(w.arena)
-	if w.rows.Tombstones != nil && w.rows.Tombstones[row] {
-		w.arena = storedrow.AppendTombstone(w.arena, event, created)
+	arena := p.batch.arena
+	start := len(arena)
+	arena, _ = feature.AppendKey(arena, p.rows.Keys, row)
+	key := arena[start:len(arena):len(arena)]
+	start = len(arena)
+	if p.rows.Tombstones != nil && p.rows.Tombstones[row] {
+		arena = storedrow.AppendTombstone(arena, event, created)
 	} else {
 		var err error
-		if w.arena, err = storedrow.AppendRow(w.arena, w.schema, event, created, w.rows.Features, row); err != nil {
-			return fault.New(fault.KindOf(err), "write view %q: row %d, entity %s %q: %w", w.rows.View.Name, row, w.rows.View.Entity.Name, key, err)
+		if arena, err = storedrow.AppendRow(arena, p.schema, event, created, p.rows.Features, row); err != nil {
+			return fault.New(fault.KindOf(err), "write view %q: row %d, entity %s %q: %w", p.rows.View.Name, row, p.rows.View.Entity.Name, key, err)
 		}
 	}
-	w.batch = append(w.batch, driver.Row{
-		Entity:         driver.Entity{Name: w.rows.View.Entity.Name, Key: key},
-		View:           w.name,
-		Value:          w.arena[start:len(w.arena):len(w.arena)],
-		ExpireAtMillis: expireAtMillis(event, w.rows.View, w.ahead),
-		Versions:       w.rows.View.HistoryVersions,
+	p.batch.arena = arena
+	p.batch.rows = append(p.batch.rows, driver.Row{
+		Entity:         driver.Entity{Name: p.rows.View.Entity.Name, Key: key},
+		View:           p.name,
+		Value:          arena[start:len(arena):len(arena)],
+		ExpireAtMillis: expireAtMillis(event, p.rows.View, p.ahead),
+		Versions:       p.rows.View.HistoryVersions,
 	})
-	return nil
-}
-
-// flush writes the batch. After an error the memory of the batch is not used again: a driver that was given up may still read it.
-func (w *writer) flush(ctx context.Context) error {
-	if len(w.batch) == 0 {
-		return nil
-	}
-	if err := live(ctx, "write features"); err != nil {
-		return err
-	}
-	outcomes, err := w.store.driver.Write(ctx, w.batch)
-	if err != nil {
-		return err
-	}
-	if len(outcomes) != len(w.batch) {
-		return fault.New(fault.Internal, "the online store gave %d outcomes for %d rows", len(outcomes), len(w.batch))
-	}
-	for _, o := range outcomes {
-		switch o {
-		case driver.Written:
-			w.stats.Written++
-		case driver.Older:
-			w.stats.Older++
-		case driver.Unchanged:
-			w.stats.Unchanged++
-		}
-	}
-	w.batch, w.arena = w.batch[:0], w.arena[:0]
 	return nil
 }
 

@@ -49,12 +49,13 @@ local function walk(value)
   return h[1][1], h[1][2], h[2][1], h[2][2], h[3][1], h[3][2]
 end
 
+-- Everything that stands at known places, tags and halves, in one go.
+local known = '<BI4i4BI4i4BI4i4'
+
 local function header(value)
-  if #value >= 27 and string.byte(value, 1) == 9 and string.byte(value, 10) == 17 and string.byte(value, 19) == 25 then
-    local eventLow, eventHigh = struct.unpack('<I4i4', value, 2)
-    local createdLow, createdHigh = struct.unpack('<I4i4', value, 11)
-    local fingerprintLow, fingerprintHigh = struct.unpack('<I4i4', value, 20)
-    if fingerprintLow ~= 0 or fingerprintHigh ~= 0 then
+  if #value >= 27 then
+    local event, eventLow, eventHigh, created, createdLow, createdHigh, fingerprint, fingerprintLow, fingerprintHigh = struct.unpack(known, value)
+    if event == 9 and created == 17 and fingerprint == 25 and (fingerprintLow ~= 0 or fingerprintHigh ~= 0) then
       return eventLow, eventHigh, createdLow, createdHigh, fingerprintLow, fingerprintHigh
     end
   end

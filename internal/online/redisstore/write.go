@@ -4,7 +4,6 @@ import (
 	"context"
 	_ "embed"
 	"errors"
-	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -57,6 +56,7 @@ func (s *Store) call(ctx context.Context, calls []*call, rows int) ([]driver.Out
 type group struct {
 	slot   uint16
 	script *redis.Script
+	view   string // of layout LATEST
 }
 
 // call is one call of a script.
@@ -67,7 +67,7 @@ type call struct {
 	args []any
 }
 
-// group divides the rows into script calls of one layout whose keys share a slot; rows of one key keep their order.
+// group divides the rows into script calls of one layout, and LATEST ones of one view, whose keys share a slot; rows of one key keep their order.
 func (s *Store) group(rows []driver.Row) ([]*call, error) {
 	calls := s.newCalls(len(rows))
 	for i := range rows {
@@ -95,11 +95,11 @@ func (s *Store) newCalls(rows int) *calls {
 func (cs *calls) add(i int, key string, g group) *call {
 	c, most := cs.open[g], cs.store.o.RowsPerCall
 	if c == nil || len(c.rows) == most {
-		c = &call{group: g}
+		n := 0
 		if !cs.store.cluster {
-			n := min(most, cs.rows-i)
-			c.rows, c.keys, c.args = make([]int, 0, n), make([]string, 0, n), make([]any, 0, 3*n)
+			n = min(most, cs.rows-i)
 		}
+		c = newCall(g, n)
 		cs.open[g] = c
 		cs.all = append(cs.all, c)
 	}
@@ -110,9 +110,10 @@ func (cs *calls) add(i int, key string, g group) *call {
 
 // place returns the key that holds a row, and the group that the row belongs to.
 func (s *Store) place(r *driver.Row) (key string, g group) {
-	key, g.script = s.entityKey(r.Entity), writeScript
 	if r.Versions > 0 {
 		key, g.script = s.historyKey(r.Entity, r.View), historyScript
+	} else {
+		key, g.script, g.view = s.entityKey(r.Entity), writeScript, r.View
 	}
 	if s.cluster {
 		g.slot = slotOf(key)
@@ -120,12 +121,21 @@ func (s *Store) place(r *driver.Row) (key string, g group) {
 	return key, g
 }
 
+// newCall returns a call of a group, with memory for so many rows.
+func newCall(g group, rows int) *call {
+	c := &call{group: g, rows: make([]int, 0, rows), keys: make([]string, 0, rows), args: make([]any, 0, 3*rows+1)}
+	if g.script == writeScript {
+		c.args = append(c.args, g.view)
+	}
+	return c
+}
+
 func (c *call) addArgs(r *driver.Row) (err error) {
 	if c.script == historyScript {
 		c.args, err = appendHistoryArgs(c.args, r)
 		return err
 	}
-	c.args = append(c.args, r.View, r.Value, strconv.FormatInt(r.ExpireAtMillis, 10))
+	c.args = append(c.args, r.Value, r.ExpireAtMillis)
 	return nil
 }
 

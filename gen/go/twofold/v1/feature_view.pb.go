@@ -578,7 +578,7 @@ type Sync struct {
 	// Time between the starts of two runs. Default: half the ttl; without a ttl, the process's own sync interval
 	// (FEATURE_SYNC_INTERVAL, 300 s).
 	Interval *durationpb.Duration `protobuf:"bytes,2,opt,name=interval,proto3" json:"interval,omitempty"`
-	// Rows in one write to the online store, 1 to 10,000. Default: 500.
+	// Most rows in one write to the online store, 1 to 10,000. A sync writes fewer at once where readers of the store would wait for them. Default: 500.
 	BatchSize uint32 `protobuf:"varint,3,opt,name=batch_size,json=batchSize,proto3" json:"batch_size,omitempty"`
 	// How many runs in a row may fail without a gap: a definition with a ttl must have
 	// ttl ≥ (tolerated_missed_runs + 1) × interval + run_time. Default: 0.
