@@ -173,7 +173,7 @@ func TestBulkIsCancelled(t *testing.T) {
 	}
 	v := aView("v", "x")
 	bulk := store.Bulk(ctx)
-	require.NoError(t, bulk.Write(rowsFrom(v, 0, 1000, time.Now())))
+	require.NoError(t, bulk.Write(rowsFrom(v, 0, 100, time.Now()))) // one batch, which shows nothing until it is written
 	stats, err := bulk.Close()
 	require.ErrorIs(t, err, context.Canceled)
 	require.Zero(t, stats)
