@@ -75,6 +75,12 @@ bench-history: build ## measure GetHistoricalFeatures beside DuckDB on the same 
 	cd bench/history && CGO_ENABLED=1 go build -trimpath -o ../../bin/bench-history .
 	exec bin/bench-history run $(ARGS)
 
+.PHONY: bench-sync
+bench-sync: build ## measure twofold sync beside raw writes to Redis, and online reads meanwhile; ARGS=--quick ends within 50 s, ARGS=--full adds 50M rows
+	@TWOFOLD_TEST_SKIP=redis scripts/tools
+	cd bench && CGO_ENABLED=0 go build -trimpath -o ../bin/bench-sync ./sync
+	exec bin/bench-sync run $(ARGS)
+
 .PHONY: clean
 clean: ## remove what was built and the embedded store's data, but not .tools/
 	rm -rf bin twofold-data

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -81,7 +82,8 @@ func TestBulkIsWrite(t *testing.T) {
 	plain, plainRecord := newRecorder(t)
 	var got, want online.WriteStats
 	for range 4 {
-		bulk := ours.Bulk(t.Context())
+		var done atomic.Int64
+		bulk := ours.Bulk(t.Context(), func(rows int) { done.Add(int64(rows)) })
 		first := 0
 		for range r.IntN(5) {
 			n := r.IntN(1500)
@@ -103,6 +105,7 @@ func TestBulkIsWrite(t *testing.T) {
 		stats, err := bulk.Close()
 		require.NoError(t, err)
 		got.Add(stats)
+		require.EqualValues(t, first, done.Load())
 	}
 	require.Equal(t, want, got)
 	require.Equal(t, plainRecord.written, ourRecord.written)
@@ -120,7 +123,7 @@ func TestBulkGoesOnWhileRowsAreRead(t *testing.T) {
 		return nil
 	}
 	v := aView("v", "x")
-	bulk := store.Bulk(t.Context())
+	bulk := store.Bulk(t.Context(), nil)
 	for i := range 5 {
 		require.NoError(t, bulk.Write(rowsFrom(v, 1000*i, 1000, time.Now())))
 	}
@@ -146,7 +149,7 @@ func TestBulkFails(t *testing.T) {
 		return nil
 	}
 	v := aView("v", "x")
-	bulk := store.Bulk(t.Context())
+	bulk := store.Bulk(t.Context(), nil)
 	var err error
 	for i := 0; err == nil && i < 10_000; i++ { // until it shows; no more than fits into memory may be taken before
 		err = bulk.Write(rowsFrom(v, 1000*i, 1000, time.Now()))
@@ -157,7 +160,7 @@ func TestBulkFails(t *testing.T) {
 	require.Equal(t, online.WriteStats{Written: len(r.written)}, stats)
 	require.LessOrEqual(t, stats.Written, 700)
 
-	bulk = store.Bulk(t.Context())
+	bulk = store.Bulk(t.Context(), nil)
 	require.NoError(t, bulk.Write(rowsFrom(v, 0, 10, time.Now()))) // which fails later
 	_, err = bulk.Close()
 	require.ErrorIs(t, err, full)
@@ -172,13 +175,13 @@ func TestBulkIsCancelled(t *testing.T) {
 		return ctx.Err()
 	}
 	v := aView("v", "x")
-	bulk := store.Bulk(ctx)
+	bulk := store.Bulk(ctx, nil)
 	require.NoError(t, bulk.Write(rowsFrom(v, 0, 100, time.Now()))) // one batch, which shows nothing until it is written
 	stats, err := bulk.Close()
 	require.ErrorIs(t, err, context.Canceled)
 	require.Zero(t, stats)
 
-	cancelled := store.Bulk(ctx)
+	cancelled := store.Bulk(ctx, nil)
 	require.Error(t, cancelled.Write(rowsFrom(v, 0, 1000, time.Now())))
 	_, err = cancelled.Close()
 	require.NoError(t, err, "no row was taken")
@@ -188,7 +191,7 @@ func TestBulkIsCancelled(t *testing.T) {
 func TestBulkRefuses(t *testing.T) {
 	store, r := newRecorder(t)
 	v := aView("v", "x")
-	bulk := store.Bulk(t.Context())
+	bulk := store.Bulk(t.Context(), nil)
 	require.NoError(t, bulk.Write(rowsFrom(v, 0, 50, time.Now())))
 	bad := rowsFrom(v, 50, 10, time.Now())
 	bad.Keys[0].Status[3] = feature.Null
