@@ -2,38 +2,17 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
-
 	"github.com/spf13/cobra"
+
+	"github.com/twofold-ml/twofold/bench/internal/program"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The first signal ends the benchmark in order, its processes included; a second one ends it at once.
-	context.AfterFunc(ctx, stop)
-	err := root().ExecuteContext(ctx)
-	stop()
-	if err == nil {
-		return
-	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		err = errors.New("interrupted")
-	}
-	fmt.Fprintln(os.Stderr, "bench:", err)
-	os.Exit(1)
-}
+func main() { program.Main(root()) }
 
 func root() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:           "bench-sync",
-		Short:         "Measure twofold sync beside raw writes to Redis, and online reads meanwhile",
-		SilenceUsage:  true,
-		SilenceErrors: true,
+		Use:   "bench-sync",
+		Short: "Measure twofold sync beside raw writes to Redis, and online reads meanwhile",
 	}
 	cmd.AddCommand(runCommand(), readCommand())
 	return cmd

@@ -79,11 +79,14 @@ func TestCheck(t *testing.T) {
 	}
 	other := storedRows(t, history{seed: 8, rows: small.rows, entities: small.entities}, newest)
 	for name, spoil := range map[string]func(rows []storedRow) []storedRow{
-		"a missing row":        func(rows []storedRow) []storedRow { return rows[1:] },
-		"a row too many":       func(rows []storedRow) []storedRow { return append(rows, storedRow{key: loadedKeyPrefix + "500"}) },
-		"an entity twice":      func(rows []storedRow) []storedRow { rows[1] = rows[0]; return rows },
-		"a key that is none":   func(rows []storedRow) []storedRow { rows[3].key = loadedKeyPrefix + "x"; return rows },
-		"rows exchanged":       func(rows []storedRow) []storedRow { rows[1].value, rows[2].value = rows[2].value, rows[1].value; return rows },
+		"a missing row":      func(rows []storedRow) []storedRow { return rows[1:] },
+		"a row too many":     func(rows []storedRow) []storedRow { return append(rows, storedRow{key: loadedKeyPrefix + "500"}) },
+		"an entity twice":    func(rows []storedRow) []storedRow { rows[1] = rows[0]; return rows },
+		"a key that is none": func(rows []storedRow) []storedRow { rows[3].key = loadedKeyPrefix + "x"; return rows },
+		"rows exchanged": func(rows []storedRow) []storedRow {
+			rows[1].value, rows[2].value = rows[2].value, rows[1].value
+			return rows
+		},
 		"other values":         func(rows []storedRow) []storedRow { rows[4].value = other[4].value; return rows },
 		"another field":        func(rows []storedRow) []storedRow { rows[5].field = "x"; return rows },
 		"a value that is none": func(rows []storedRow) []storedRow { rows[6].value = "\xff"; return rows },
