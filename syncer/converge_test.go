@@ -186,10 +186,13 @@ func (c *convergence) writeFile(name string) {
 }
 
 // sync runs a new process's syncer once.
-func (c *convergence) sync() syncer.Report {
+func (c *convergence) sync() syncer.Report { return c.syncShard(syncer.Shard{}) }
+
+// syncShard is sync of one shard.
+func (c *convergence) syncShard(shard syncer.Shard) syncer.Report {
 	s := c.syncer()
 	for {
-		report := s.SyncView(c.Context(), c.view, syncer.Request{Wait: true})
+		report := s.SyncView(c.Context(), c.view, syncer.Request{Wait: true, Shard: shard})
 		if c.driver.isDead() || !errors.Is(report.Err, syncstate.ErrFenced) { // on a slow machine so short a lease may be lost
 			return report
 		}
@@ -197,11 +200,14 @@ func (c *convergence) sync() syncer.Report {
 }
 
 // die runs a syncer whose process dies at one of its first calls of the store, unless it makes fewer.
-func (c *convergence) die() syncer.Report {
+func (c *convergence) die() syncer.Report { return c.dieShard(syncer.Shard{}) }
+
+// dieShard is die of one shard.
+func (c *convergence) dieShard(shard syncer.Shard) syncer.Report {
 	c.driver.mu.Lock()
 	c.driver.left, c.driver.after = c.r.IntN(30), c.r.IntN(2) == 0
 	c.driver.mu.Unlock()
-	report := c.sync()
+	report := c.syncShard(shard)
 	c.driver.mu.Lock()
 	c.driver.left, c.driver.after = -1, false
 	c.driver.mu.Unlock()

@@ -192,7 +192,7 @@ func (f *Forgetter) Allow(ctx context.Context, r ForgetRequest) (removed int, er
 			continue
 		}
 		err := f.underLease(ctx, view.Name, func(ctx context.Context, lease *syncstate.Lease) error {
-			_, err := state.Update(ctx, lease, func(s *twofoldv1.SyncState) { s.DefinitionHash = "" })
+			_, err := state.Update(ctx, lease, func(s *twofoldv1.SyncState) { s.DefinitionHash, s.Epoch = "", "" }) // nor does what shards have carried count any more
 			return err
 		})
 		if err != nil {
@@ -266,7 +266,11 @@ func (w *work) remove(ctx context.Context) error {
 	for i := range w.targets {
 		t := &w.targets[i]
 		err := w.f.underLease(ctx, t.view.Name, func(ctx context.Context, lease *syncstate.Lease) (err error) {
-			if _, err = w.state.Update(ctx, lease, func(*twofoldv1.SyncState) {}); err != nil { // the fence
+			state, err := w.state.Update(ctx, lease, func(*twofoldv1.SyncState) {}) // the fence
+			if err != nil {
+				return err
+			}
+			if err := w.f.awaitShards(ctx, t.view.Name, state); err != nil {
 				return err
 			}
 			t.told.Removed, err = w.pass(ctx, t, true)
@@ -303,7 +307,7 @@ func (f *Forgetter) tell(format string, args ...any) {
 
 // underLease does something under the lease of a view, once nobody else has it.
 func (f *Forgetter) underLease(ctx context.Context, view string, do func(context.Context, *syncstate.Lease) error) error {
-	state, o := syncstate.New(f.Online), syncstate.LeaseOptions{Holder: "twofold forget on " + holder(), Duration: f.LeaseDuration}
+	state, o := syncstate.New(f.Online), syncstate.LeaseOptions{Holder: f.holder(), Duration: f.LeaseDuration}
 	lease, err := state.Acquire(ctx, view, o)
 	if held, ok := errors.AsType[*syncstate.HeldError](err); ok {
 		f.tell("waiting for the end of a sync: %v", held)
@@ -321,6 +325,21 @@ func (f *Forgetter) underLease(ctx context.Context, view string, do func(context
 	defer cancel()
 	return errors.Join(err, lease.Release(ending))
 }
+
+// awaitShards waits until shards of a view that were being carried when the list changed are done.
+func (f *Forgetter) awaitShards(ctx context.Context, view string, state *twofoldv1.SyncState) error {
+	store, o := syncstate.New(f.Online), syncstate.LeaseOptions{Holder: f.holder(), Duration: f.LeaseDuration}
+	err := store.AwaitShards(ctx, view, state, o)
+	if held, ok := errors.AsType[*syncstate.HeldError](err); ok {
+		f.tell("waiting for the end of a sync of a shard: %v", held)
+		o.Wait = true
+		err = store.AwaitShards(ctx, view, state, o)
+	}
+	return err
+}
+
+// holder names who holds its leases, for people.
+func (f *Forgetter) holder() string { return "twofold forget on " + holder() }
 
 // pass goes once through all generations of a target for rows of listed entities, and returns how many entities have some; with remove, how many had.
 func (w *work) pass(ctx context.Context, t *target, remove bool) (found int, err error) {

@@ -27,7 +27,7 @@ func (s *Syncer) enter(ctx context.Context, lease *syncstate.Lease, view *featur
 	}
 	here, now := syncstate.PlaceOf(view), s.o.Now().UnixMicro()
 	for _, place := range carried.GetPlaces() {
-		if syncstate.IsSamePlace(place, here) && !syncstate.IsSameKey(place, here) {
+		if isTaken(place, here) {
 			if err := s.vacate(ctx, lease, view, place); err != nil {
 				return err
 			}
@@ -51,6 +51,11 @@ func (s *Syncer) enter(ctx context.Context, lease *syncstate.Lease, view *featur
 		}
 		return !proto.Equal(before, c)
 	})
+}
+
+// isTaken reports whether rows are stored in the place of others, under keys of another meaning.
+func isTaken(place, here *twofoldv1.RowPlace) bool {
+	return syncstate.IsSamePlace(place, here) && !syncstate.IsSameKey(place, here)
 }
 
 // vacate removes rows that are stored where others are going to be, under keys that mean other entities: one would be taken for the other. Nobody is answered from them meanwhile. Of
@@ -289,6 +294,9 @@ func (s *Syncer) removeView(ctx context.Context, lease *syncstate.Lease, view st
 		syncstate.Unserve(state, func(*twofoldv1.Generation) bool { return true })
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := s.state.AwaitShards(ctx, view, state, syncstate.LeaseOptions{Holder: s.holder, Duration: s.o.LeaseDuration, Wait: true}); err != nil {
 		return nil, err
 	}
 	if err := s.o.Online.Unmark(ctx, view); err != nil {

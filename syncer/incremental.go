@@ -25,6 +25,8 @@ type plan struct {
 	content *content
 	// progress is how far the run is.
 	progress *runProgress
+	// shard is whose entities are carried.
+	shard Shard
 	// why says, for people, why every file is read; empty where only new, changed and due ones are.
 	why string
 }
@@ -73,15 +75,20 @@ func (s *Syncer) newPlan(ctx context.Context, view *feature.View, state *twofold
 			return nil, err
 		}
 	}
+	p.choose(asOf)
+	if view.Sync.Mode == feature.Snapshot && !p.isWhole() && (len(p.read) > 0 || p.carried.Len() != len(p.all)) {
+		p.why, p.read, p.carried = "a generation is made of every file", p.all, syncstate.NewFiles()
+	}
+	return p, nil
+}
+
+// choose finds out which files are read.
+func (p *plan) choose(asOf feature.AsOf) {
 	for _, file := range p.all {
 		if due, ok := p.carried.Due(file); p.isWhole() || !ok || int64(due) <= int64(asOf) {
 			p.read = append(p.read, file)
 		}
 	}
-	if view.Sync.Mode == feature.Snapshot && !p.isWhole() && (len(p.read) > 0 || p.carried.Len() != len(p.all)) {
-		p.why, p.read, p.carried = "a generation is made of every file", p.all, syncstate.NewFiles()
-	}
-	return p, nil
 }
 
 // done is the list of carried files after a run, due being the least event time of the rows of each file that were left for later.
@@ -112,7 +119,7 @@ func (s *Syncer) find(ctx context.Context, view *feature.View, p *plan, asOf fea
 	if err != nil {
 		return nil, nil, err
 	}
-	if winners, err = s.newest(ctx, view, scan, asOf, bad, &p.progress.read); err != nil {
+	if winners, err = s.newest(ctx, view, scan, asOf, p, bad); err != nil {
 		return nil, nil, err
 	}
 	due = winners.Due()
@@ -123,7 +130,7 @@ func (s *Syncer) find(ctx context.Context, view *feature.View, p *plan, asOf fea
 	if scan, err = s.scan(view, both); err != nil {
 		return nil, nil, err
 	}
-	if winners, err = s.newest(ctx, view, clipped{scan, within}, asOf, bad, &p.progress.read); err != nil {
+	if winners, err = s.newest(ctx, view, clipped{scan, within}, asOf, p, bad); err != nil {
 		return nil, nil, err
 	}
 	// Rows from outside the range may have come as well, without those of equal times that stand in parts which were left unread. They were carried before.

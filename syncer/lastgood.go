@@ -18,12 +18,14 @@ func (s *Syncer) noteLasting(ctx context.Context, lease *syncstate.Lease, view *
 	if !view.KeepsLastGood() {
 		return nil
 	}
-	_, err := s.state.Update(ctx, lease, func(state *twofoldv1.SyncState) {
-		if state.GetLasting() == nil {
-			state.Lasting = &twofoldv1.LastingRows{OldestEventMicros: math.MinInt64} // some may have been pushed before
-		}
-	})
+	_, err := s.state.Update(ctx, lease, func(state *twofoldv1.SyncState) { setLasting(state, view) })
 	return err
+}
+
+func setLasting(state *twofoldv1.SyncState, view *feature.View) {
+	if view.KeepsLastGood() && state.GetLasting() == nil {
+		state.Lasting = &twofoldv1.LastingRows{OldestEventMicros: math.MinInt64} // some may have been pushed before
+	}
 }
 
 // noteOldest says in the view's state, once they are stored, how old the rows are that a run has carried.

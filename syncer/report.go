@@ -18,7 +18,7 @@ import (
 
 // Report says what one run of one view did. Its counts add up:
 //
-//	RowsRead = RowsBad + RowsFuture + RowsExpired + RowsSuperseded + RowsForgotten + Versions
+//	RowsRead = RowsBad + RowsFuture + RowsExpired + RowsSuperseded + RowsForgotten + RowsOtherShards + Versions
 //	Versions = Written + Older + Unchanged + Expired        (where Err is nil)
 //
 // Of a view that keeps the newest row only, Versions = Entities.
@@ -32,9 +32,11 @@ type Report struct {
 	Cause   string
 	// Host is the process that ran it.
 	Host string
+	// Shard is whose entities it carried.
+	Shard Shard
 	// Outcome is how it stands, or ended.
 	Outcome twofoldv1.SyncOutcome
-	// Note says why a run did nothing useful.
+	// Note says why a run did nothing useful, or how many shards are done.
 	Note string
 	// FilesRead are the files whose rows were read, FilesUnchanged those that were not, because they have been carried before.
 	FilesRead, FilesUnchanged int64
@@ -58,6 +60,8 @@ type Report struct {
 	RowsSuperseded int64
 	// RowsForgotten are rows that would have been carried, had their entities not been forgotten.
 	RowsForgotten int64
+	// RowsOtherShards are rows of entities that are not of the shard; nothing else is said of them.
+	RowsOtherShards int64
 	// Entities is the number of entities for which a row to carry was found.
 	Entities int64
 	// Versions is the number of rows to carry: one an entity, or, of a view that keeps versions, up to one more than it keeps.
@@ -89,19 +93,25 @@ func (r Report) Lag() time.Duration {
 func (r Report) String() string {
 	switch r.Outcome {
 	case twofoldv1.SyncOutcome_SYNC_OUTCOME_NOTHING_NEW:
-		return fmt.Sprintf("%s: nothing new in %d files: %s; took %s", r.View, r.FilesUnchanged, r.Note, r.Elapsed.Round(time.Millisecond))
+		return fmt.Sprintf("%s: nothing new in %d files: %s; took %s", r.name(), r.FilesUnchanged, r.Note, r.Elapsed.Round(time.Millisecond))
 	case twofoldv1.SyncOutcome_SYNC_OUTCOME_LEASED:
-		return fmt.Sprintf("%s: nothing done, because it is being synced by %s", r.View, r.Note)
+		return fmt.Sprintf("%s: nothing done, because it is being synced by %s", r.name(), r.Note)
 	}
 	versions := ""
 	if r.Versions != r.Entities {
 		versions = fmt.Sprintf(" in %d versions", r.Versions)
 	}
 	line := fmt.Sprintf("%s: read %d rows (%d pruned, %d bad, %d future, %d expired, %d superseded), %d entities%s: %d written, %d older, %d unchanged, %d expired; lag %s, %d files read, %d unchanged, took %s",
-		r.View, r.RowsRead, r.RowsPruned, r.RowsBad.Total(), r.RowsFuture, r.RowsExpired, r.RowsSuperseded, r.Entities, versions, r.Written, r.Older, r.Unchanged, r.Expired,
+		r.name(), r.RowsRead, r.RowsPruned, r.RowsBad.Total(), r.RowsFuture, r.RowsExpired, r.RowsSuperseded, r.Entities, versions, r.Written, r.Older, r.Unchanged, r.Expired,
 		r.Lag().Round(time.Second), r.FilesRead, r.FilesUnchanged, r.Elapsed.Round(time.Millisecond))
 	if r.Generation != 0 && r.Err == nil {
 		line += fmt.Sprintf("; generation %d is live", r.Generation)
+	}
+	if !r.Shard.isAll() {
+		line += fmt.Sprintf("; %d rows are of other shards", r.RowsOtherShards)
+		if r.Note != "" {
+			line += "; " + r.Note
+		}
 	}
 	if r.EntitiesDropped > 0 {
 		line += fmt.Sprintf("; rows of %d entities were too old and are gone", r.EntitiesDropped)
@@ -118,12 +128,20 @@ func (r Report) String() string {
 	return line
 }
 
+// name is what was carried: a view, or a shard of it.
+func (r Report) name() string {
+	if r.Shard.isAll() {
+		return r.View
+	}
+	return r.View + ", shard " + r.Shard.String()
+}
+
 // LogValue returns the report as fields of a structured log line.
 func (r Report) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.String("run", r.ID), slog.String("trigger", r.Trigger.String()), slog.String("outcome", r.Outcome.String()), slog.Int64("files_read", r.FilesRead), slog.Int64("files_unchanged", r.FilesUnchanged),
 		slog.Int64("rows_read", r.RowsRead), slog.Int64("rows_pruned", r.RowsPruned), slog.Int64("rows_bad", r.RowsBad.Total()),
-		slog.Int64("rows_future", r.RowsFuture), slog.Int64("rows_expired", r.RowsExpired), slog.Int64("rows_superseded", r.RowsSuperseded), slog.Int64("rows_forgotten", r.RowsForgotten), slog.Int64("entities", r.Entities), slog.Int64("versions", r.Versions),
+		slog.Int64("rows_future", r.RowsFuture), slog.Int64("rows_expired", r.RowsExpired), slog.Int64("rows_superseded", r.RowsSuperseded), slog.Int64("rows_forgotten", r.RowsForgotten), slog.Int64("rows_other_shards", r.RowsOtherShards), slog.String("shard", r.Shard.String()), slog.Int64("entities", r.Entities), slog.Int64("versions", r.Versions),
 		slog.Int64("written", r.Written), slog.Int64("older", r.Older), slog.Int64("unchanged", r.Unchanged), slog.Int64("expired", r.Expired),
 		slog.Uint64("generation", r.Generation), slog.Int64("entities_dropped", r.EntitiesDropped), slog.Duration("lag", r.Lag()), slog.Duration("elapsed", r.Elapsed))
 }
@@ -139,8 +157,8 @@ func (r *Report) failed(ctx context.Context) {
 func (r *Report) addRead(s pit.LatestStats) {
 	r.RowsRead, r.RowsPruned, r.RowsBad, r.RowsFuture = s.RowsRead, s.RowsPruned, s.RowsBad, s.RowsFuture
 	r.Entities, r.Versions = s.Entities, s.Winners
-	r.RowsExpired, r.RowsForgotten = s.RowsOld, s.RowsForgotten
-	r.RowsSuperseded = s.RowsRead - s.RowsBad.Total() - s.RowsFuture - s.RowsOld - s.RowsForgotten - s.Winners
+	r.RowsExpired, r.RowsForgotten, r.RowsOtherShards = s.RowsOld, s.RowsForgotten, s.RowsOthers
+	r.RowsSuperseded = s.RowsRead - s.RowsBad.Total() - s.RowsFuture - s.RowsOld - s.RowsForgotten - s.RowsOthers - s.Winners
 }
 
 func (r *Report) addWritten(s online.WriteStats) {
@@ -171,7 +189,7 @@ func (r Report) Run() *twofoldv1.SyncRun {
 		FilesRead: uint64(r.FilesRead), FilesUnchanged: uint64(r.FilesUnchanged),
 		RowsRead: uint64(r.RowsRead), RowsPruned: uint64(r.RowsPruned), RowsFuture: uint64(r.RowsFuture), RowsExpired: uint64(r.RowsExpired), RowsSuperseded: uint64(max(0, r.RowsSuperseded)),
 		RowsForgotten: uint64(r.RowsForgotten), Entities: uint64(r.Entities), Versions: uint64(r.Versions), Written: uint64(r.Written), Older: uint64(r.Older), Unchanged: uint64(r.Unchanged), Expired: uint64(r.Expired),
-		Note: r.Note, QuarantineFiles: r.QuarantineFiles, EntitiesDropped: uint64(r.EntitiesDropped),
+		Note: r.Note, QuarantineFiles: r.QuarantineFiles, EntitiesDropped: uint64(r.EntitiesDropped), RowsOtherShards: uint64(r.RowsOtherShards), Shard: r.Shard.String(),
 	}
 	for reason, rows := range r.RowsBad {
 		if rows > 0 {

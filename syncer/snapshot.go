@@ -31,7 +31,7 @@ func (s *Syncer) publish(ctx context.Context, lease *syncstate.Lease, view *feat
 	}
 	report.Generation = generation.GetNumber()
 	p.content = &content{features: view.OnlineFeatures(), nulls: make([]int64, len(view.Features))}
-	if err := s.putMark(ctx, view, p); err != nil {
+	if err := s.putMark(ctx, view.Name, p); err != nil {
 		return err
 	}
 	due, err := s.write(ctx, view, p, asOf, report)
@@ -41,7 +41,7 @@ func (s *Syncer) publish(ctx context.Context, lease *syncstate.Lease, view *feat
 	if err := p.content.check(view, state.GetLive()); err != nil {
 		return fault.New(fault.Precondition, "feature view %q: generation %d does not go live: %w", view.Name, report.Generation, err)
 	}
-	if err := s.checkMark(ctx, view, p); err != nil {
+	if err := s.checkMark(ctx, view.Name, p); err != nil {
 		return err
 	}
 	if err := s.auditGeneration(ctx, view, p, asOf, report); err != nil {

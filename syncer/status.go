@@ -103,6 +103,8 @@ func problemOf(view *feature.View, s *twofoldv1.SyncStatus, now time.Time) strin
 		return "the last run failed: " + last.GetNote()
 	case !s.GetSynced() && last.GetOutcome() == twofoldv1.SyncOutcome_SYNC_OUTCOME_RUNNING:
 		return "it is not served before the run that is under way has carried its rows"
+	case !s.GetSynced() && last.GetShard() != "":
+		return "it is carried in shards, and not all of them are done; run those that are left: twofold sync --once --shard"
 	case !s.GetSynced():
 		return "the online store has lost its rows, or has them by another definition; they are carried again by the next run"
 	case s.GetUntilGap() != nil && s.GetUntilGap().AsDuration() == 0:

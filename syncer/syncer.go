@@ -145,6 +145,9 @@ type Request struct {
 	Cause string
 	// Full carries every file, also those that have been carried and have not changed.
 	Full bool
+	// Shard has only the entities of one of several shards carried, which RunOnce and SyncView can do. The view counts as synced once all shards have been. Defaults to
+	// the zero Shard: all entities.
+	Shard Shard
 	// Wait waits while another process syncs the view; else the run ends with the outcome LEASED.
 	Wait bool
 }
@@ -174,7 +177,7 @@ func (s *Syncer) RunOnce(ctx context.Context, r Request, names ...string) ([]Rep
 // SyncView syncs one view now. What went wrong is in the report.
 func (s *Syncer) SyncView(ctx context.Context, view *feature.View, r Request) Report {
 	report := Report{
-		ID: runID(), View: view.Name, Trigger: r.Trigger, Cause: r.Cause, Host: s.holder, Started: s.o.Now(), Outcome: twofoldv1.SyncOutcome_SYNC_OUTCOME_RUNNING,
+		ID: runID(), View: view.Name, Trigger: r.Trigger, Cause: r.Cause, Host: s.holder, Started: s.o.Now(), Shard: r.Shard, Outcome: twofoldv1.SyncOutcome_SYNC_OUTCOME_RUNNING,
 	}
 	clock := time.Now()
 	report.Err = s.lease(ctx, view, &report, r, clock)
@@ -199,7 +202,11 @@ func (s *Syncer) log(ctx context.Context, r Report) {
 
 // lease runs a view under its lease and remembers the run, which began when the clock was at clock.
 func (s *Syncer) lease(ctx context.Context, view *feature.View, report *Report, r Request, clock time.Time) error {
-	lease, err := s.state.Acquire(ctx, view.Name, syncstate.LeaseOptions{Holder: s.holder, Duration: s.o.LeaseDuration, Wait: r.Wait})
+	if err := s.enterShard(ctx, view, r.Shard); err != nil {
+		report.failed(ctx)
+		return err
+	}
+	lease, err := s.state.Acquire(ctx, r.Shard.stateName(view), syncstate.LeaseOptions{Holder: s.holder, Duration: s.o.LeaseDuration, Wait: r.Wait})
 	if held, ok := errors.AsType[*syncstate.HeldError](err); ok {
 		report.Outcome, report.Note = twofoldv1.SyncOutcome_SYNC_OUTCOME_LEASED, held.Holder
 		return nil
@@ -209,18 +216,17 @@ func (s *Syncer) lease(ctx context.Context, view *feature.View, report *Report, 
 		return err
 	}
 	report.Started = s.o.Now() // waiting may have taken a while, and what came meanwhile is carried
-	err = s.state.PutRun(lease.Context(), report.Run(), view.Sync.KeepRuns, true)
+	err = s.state.PutRun(lease.Context(), report.Run(), r.Shard.keepRuns(view), true)
 	if err == nil {
-		err = s.noteLasting(lease.Context(), lease, view)
-	}
-	if err == nil {
-		err = s.carry(lease.Context(), lease, view, report, r.Full)
-	}
-	if err == nil {
-		err = s.dropExpired(lease.Context(), lease, view, report)
+		err = s.carryLeased(lease.Context(), lease, view, report, r)
 	}
 	if cause := context.Cause(lease.Context()); err != nil && ctx.Err() == nil && cause != nil {
 		err = cause
+	}
+	if err == nil && !r.Shard.isAll() {
+		if err = lease.Release(ctx); err == nil { // who holds the view's lease may wait for it
+			err = s.finishShards(ctx, view, report)
+		}
 	}
 	switch {
 	case err != nil:
@@ -233,6 +239,20 @@ func (s *Syncer) lease(ctx context.Context, view *feature.View, report *Report, 
 	return err
 }
 
+// carryLeased carries a view, or the shard of it that the lease is for.
+func (s *Syncer) carryLeased(ctx context.Context, lease *syncstate.Lease, view *feature.View, report *Report, r Request) error {
+	if !r.Shard.isAll() {
+		return s.carryShard(ctx, lease, view, report, r)
+	}
+	if err := s.noteLasting(ctx, lease, view); err != nil {
+		return err
+	}
+	if err := s.carry(ctx, lease, view, report, r.Full); err != nil {
+		return err
+	}
+	return s.dropExpired(ctx, lease, view, report)
+}
+
 // endTimeout bounds what is still done after a run, whatever ended it.
 const endTimeout = 5 * time.Second
 
@@ -240,7 +260,7 @@ const endTimeout = 5 * time.Second
 func (s *Syncer) end(ctx context.Context, view *feature.View, report *Report, lease *syncstate.Lease) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer cancel()
-	err := errors.Join(s.state.PutRun(ctx, report.Run(), view.Sync.KeepRuns, false), lease.Release(ctx))
+	err := errors.Join(s.state.PutRun(ctx, report.Run(), report.Shard.keepRuns(view), false), lease.Release(ctx))
 	if err != nil && report.Err == nil {
 		s.o.Logger.WarnContext(ctx, "the run is over, but the online store could not be told", "feature_view", view.Name, "error", err)
 	}
@@ -279,7 +299,9 @@ func (s *Syncer) carry(ctx context.Context, lease *syncstate.Lease, view *featur
 
 // begin takes the state for this lease: from now on an earlier one changes nothing. What earlier ones left is cleared away, or listed for that.
 func (s *Syncer) begin(ctx context.Context, lease *syncstate.Lease, view *feature.View) (*twofoldv1.SyncState, error) {
+	dropped := ""
 	state, err := s.state.Update(ctx, lease, func(state *twofoldv1.SyncState) {
+		dropped = syncstate.SetCarrying(state, view.CarryHash())
 		if view.Sync.Mode != feature.Snapshot {
 			syncstate.DropGeneration(state, 0) // they are to be served, or to be written again
 		}
@@ -288,7 +310,7 @@ func (s *Syncer) begin(ctx context.Context, lease *syncstate.Lease, view *featur
 	if err != nil {
 		return nil, err
 	}
-	return state, s.state.DropOrphan(ctx, lease, state)
+	return state, errors.Join(s.state.DropOrphan(ctx, lease, state), s.state.DropFiles(ctx, dropped))
 }
 
 // nothingNew ends a run without a file to read.
@@ -305,14 +327,14 @@ func (s *Syncer) nothingNew(ctx context.Context, lease *syncstate.Lease, report 
 
 // upsert writes rows over older ones, and then marks the view as synced.
 func (s *Syncer) upsert(ctx context.Context, lease *syncstate.Lease, view *feature.View, p *plan, asOf feature.AsOf, report *Report) error {
-	if err := s.putMark(ctx, view, p); err != nil {
+	if err := s.putMark(ctx, view.Name, p); err != nil {
 		return err
 	}
 	due, err := s.write(ctx, view, p, asOf, report)
 	if err != nil {
 		return err
 	}
-	if err := s.checkMark(ctx, view, p); err != nil {
+	if err := s.checkMark(ctx, view.Name, p); err != nil {
 		return err
 	}
 	if err := s.o.Online.MarkViewSynced(ctx, view, report.Started); err != nil {
@@ -336,14 +358,14 @@ func (s *Syncer) write(ctx context.Context, view *feature.View, p *plan, asOf fe
 	}
 	report.addRead(winners.Stats())
 	p.progress.toWrite.Store(report.Versions)
-	if err := bad.check(report.RowsBad, report.RowsRead); err != nil {
+	if err := bad.check(report.RowsBad, report.RowsRead-report.RowsOtherShards); err != nil {
 		return nil, err
 	}
 	if err := s.writeWinners(ctx, view, winners, p, report); err != nil {
 		return nil, err
 	}
 	report.addRead(winners.Stats()) // texts that are not UTF-8 have shown only now
-	if err := bad.check(report.RowsBad, report.RowsRead); err != nil {
+	if err := bad.check(report.RowsBad, report.RowsRead-report.RowsOtherShards); err != nil {
 		return nil, err
 	}
 	if len(bad.byFile) > 0 {
@@ -385,22 +407,35 @@ func (s *Syncer) remember(
 	if err != nil {
 		return err
 	}
-	before := ""
-	_, err = s.state.Update(ctx, lease, func(state *twofoldv1.SyncState) {
-		before = state.GetFiles()
+	return s.nameFiles(ctx, lease, view, name, func(state *twofoldv1.SyncState) {
 		newest := report.Newest
 		if !p.isWhole() && state.GetNewestEventMicros() > 0 && timeOf(state.GetNewestEventMicros()).After(newest) {
 			newest = timeOf(state.GetNewestEventMicros())
 		}
 		state.NewestEventMicros = microsOf(newest)
-		state.Files, state.DefinitionHash, state.SyncedAtMicros = name, view.CarryHash(), report.Started.UnixMicro()
-		state.HistoryVersions, state.Rows, state.Mark = uint32(view.HistoryVersions), online.RowsOf(view), p.mark
+		state.SyncedAtMicros, state.Mark = report.Started.UnixMicro(), p.mark
 		change(state)
 	})
-	if err != nil {
+}
+
+// nameFiles has a state name a list of files that were carried by this definition, and changes it at once. What it named before is removed.
+func (s *Syncer) nameFiles(ctx context.Context, lease *syncstate.Lease, view *feature.View, name string, change func(*twofoldv1.SyncState)) error {
+	before, overtaken := "", false
+	_, err := s.state.Update(ctx, lease, func(state *twofoldv1.SyncState) {
+		if overtaken = state.GetCarryingHash() != view.CarryHash(); overtaken {
+			return
+		}
+		before = state.GetFiles()
+		state.Files, state.DefinitionHash = name, view.CarryHash()
+		state.HistoryVersions, state.Rows = uint32(view.HistoryVersions), online.RowsOf(view)
+		change(state)
+	})
+	switch {
+	case err != nil:
 		return err
-	}
-	if before == name {
+	case overtaken:
+		return fault.New(fault.Unavailable, "feature view %q: shards of it were carried by another definition meanwhile; the next run carries every file again", view.Name)
+	case before == name:
 		return nil
 	}
 	return s.state.DropFiles(ctx, before)
@@ -429,9 +464,9 @@ func microsOf(t time.Time) int64 {
 // are still stored, and a store that was not given it would answer for that moment with the one before it, which is wrong. So
 // files are not left unread for their age, as those of other views are; only entities of which nothing is left in the store, and nothing would
 // stay there, are left out.
-func (s *Syncer) newestOfAll(ctx context.Context, view *feature.View, source pit.Source, asOf feature.AsOf, bad *badRows, progress *pit.Progress) (*pit.Winners, error) {
+func (s *Syncer) newestOfAll(ctx context.Context, view *feature.View, source pit.Source, asOf feature.AsOf, p *plan, bad *badRows) (*pit.Winners, error) {
 	o := pit.OnlineRows(view, asOf)
-	o.Bad, o.Progress = bad.take, progress
+	o.Bad, o.Mine, o.Progress = bad.take, p.shard.mine(), &p.progress.read
 	if view.HistoryVersions == 0 {
 		return pit.Latest(ctx, view, source, o)
 	}

@@ -19,6 +19,7 @@ import (
 func (a *app) syncCommand() *cobra.Command {
 	var once, full, removeGone bool
 	var views []string
+	var shard string
 	cmd := &cobra.Command{
 		Use:   "sync",
 		Short: "Carry features from the offline store to the online store",
@@ -31,11 +32,15 @@ and the webhook over HTTP on :7072, and SyncService over gRPC on :7073: "twofold
 a view, and exits with an error if one failed (3 where a store cannot be reached, else 1): for a CronJob or a pipeline.
 
 Rows of views that are no longer defined are removed from the online store once removed_views_grace has passed, by this process or, with --once, by
-a later one (not with --view); --remove-gone does so at once.`,
+a later one (not with --view or --shard); --remove-gone does so at once.
+
+With --once --shard I/N it carries only the entities of one of N shares, so that N processes carry a large view together, for example those of a Kubernetes Indexed Job; the
+view counts as synced once each of them has.`,
 		Example: `  twofold sync
   twofold sync --events-folders-enabled true
   twofold sync --once
-  twofold sync --once --view weather --view carrier_delays`,
+  twofold sync --once --view weather --view carrier_delays
+  twofold sync --once --view carrier_delays --shard 0/8`,
 		GroupID: groupServe,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -45,8 +50,18 @@ a later one (not with --view); --remove-gone does so at once.`,
 			if full && !once {
 				return usagef(cmd, "--full goes with --once")
 			}
-			if removeGone && (!once || len(views) > 0) {
-				return usagef(cmd, "--remove-gone goes with --once, and not with --view")
+			if removeGone && (!once || len(views) > 0 || shard != "") {
+				return usagef(cmd, "--remove-gone goes with --once, and not with --view or --shard")
+			}
+			o := syncOptions{once: once, full: full, removeGone: removeGone, views: views}
+			if shard != "" {
+				if !once {
+					return usagef(cmd, "--shard goes with --once")
+				}
+				var err error
+				if o.shard, err = syncer.ParseShard(shard); err != nil {
+					return usagef(cmd, "--shard: %v", err)
+				}
 			}
 			loaded, err := a.load(cmd)
 			if err != nil {
@@ -55,13 +70,14 @@ a later one (not with --view); --remove-gone does so at once.`,
 			if loaded.Source("http_address") == config.FromDefault {
 				loaded.HTTPAddress = config.SyncHTTPAddress
 			}
-			return a.sync(cmd.Context(), loaded.Config, syncOptions{once: once, full: full, removeGone: removeGone, views: views})
+			return a.sync(cmd.Context(), loaded.Config, o)
 		},
 	}
 	config.AddFlags(cmd.Flags())
 	cmd.Flags().BoolVar(&once, "once", false, "sync every view once and exit")
 	cmd.Flags().BoolVar(&full, "full", false, "with --once: carry every file again, also those that have not changed")
 	cmd.Flags().BoolVar(&removeGone, "remove-gone", false, "with --once: remove the rows of views that are no longer defined at once")
+	cmd.Flags().StringVar(&shard, "shard", "", "with --once: only the entities of one of several `shards`, index/count, for example 0/8; in an Indexed Job $(JOB_COMPLETION_INDEX)/8")
 	cmd.Flags().StringSliceVar(&views, "view", nil, "with --once: only these feature `views`")
 	cmd.AddCommand(a.rollbackCommand())
 	return cmd
@@ -71,6 +87,7 @@ a later one (not with --view); --remove-gone does so at once.`,
 type syncOptions struct {
 	once, full, removeGone bool
 	views                  []string
+	shard                  syncer.Shard
 }
 
 func (a *app) sync(ctx context.Context, c config.Config, o syncOptions) error {
@@ -140,14 +157,14 @@ func (p *process) removedViewsGrace() time.Duration {
 
 // syncOnce runs the views once and prints a line for each, in place of that of their progress; where all were run, also for each view that was removed.
 func (a *app) syncOnce(ctx context.Context, s *syncer.Syncer, progress *progressLine, o syncOptions) error {
-	reports, err := s.RunOnce(ctx, syncer.Request{Trigger: twofoldv1.SyncTrigger_SYNC_TRIGGER_START, Full: o.full, Wait: true}, o.views...)
+	reports, err := s.RunOnce(ctx, syncer.Request{Trigger: twofoldv1.SyncTrigger_SYNC_TRIGGER_START, Full: o.full, Wait: true, Shard: o.shard}, o.views...)
 	progress.finish()
 	for _, report := range reports {
 		if report.Err == nil {
 			fmt.Fprintln(a.out, report)
 		}
 	}
-	if len(o.views) > 0 || ctx.Err() != nil {
+	if len(o.views) > 0 || o.shard != (syncer.Shard{}) || ctx.Err() != nil {
 		return err
 	}
 	removed, goneErr := s.RemoveGone(ctx, o.removeGone)

@@ -23,6 +23,9 @@ type LatestOptions struct {
 	MaxAge feature.TTL
 	// Versions is how many rows of each entity are wanted: those of its newest event times, one of each. Defaults to 1: the newest row only.
 	Versions int
+	// Mine says of an entity, by the stored form of its key (feature.AppendKey), whether its rows are looked at; of rows with a null key it is asked with nil. It is called
+	// for every row read, by several goroutines at once, and must not keep the key. Defaults to nil: all are.
+	Mine func(key []byte) bool
 	// Workers is how many fragments are read at once. Defaults to GOMAXPROCS.
 	Workers int
 	// Bad is told of each row that was read and cannot be carried, once. It is called by several goroutines at once, of which each is at another fragment; its error
@@ -32,7 +35,7 @@ type LatestOptions struct {
 	Progress *Progress
 }
 
-// LatestStats says what Latest has read. Of RowsRead, what is neither in RowsBad, RowsFuture, RowsOld and RowsForgotten nor a winner gave way to a newer row.
+// LatestStats says what Latest has read. Of RowsRead, what is neither in RowsBad, RowsFuture, RowsOld, RowsForgotten and RowsOthers nor a winner gave way to a newer row.
 type LatestStats struct {
 	// RowsRead is the number of feature rows whose keys were read.
 	RowsRead int64
@@ -47,6 +50,8 @@ type LatestStats struct {
 	RowsOld int64
 	// RowsForgotten is the number of winners that Winners.Forget has left out; they are winners no more.
 	RowsForgotten int64
+	// RowsOthers is the number of rows read that LatestOptions.Mine said no to; nothing else is said of them.
+	RowsOthers int64
 	// Entities is the number of distinct entities with a row that may be used.
 	Entities int64
 	// Winners is the number of rows found: one an entity, or up to LatestOptions.Versions.
@@ -124,6 +129,7 @@ type latestScan struct {
 	bad                           badRows
 	due                           dueTimes
 	rowsRead, rowsFuture, rowsOld atomic.Int64
+	rowsOthers                    atomic.Int64
 }
 
 // shards is a power of two, taken from the high bits of the hash; interner uses the low ones.
@@ -157,8 +163,10 @@ func (l *latestScan) visit(s *scratch, first int64, batch feature.KeyBatch) erro
 	s.selectComplete(batch, false)
 	l.rowsRead.Add(int64(batch.Len()))
 	l.options.Progress.Scanned.Add(int64(batch.Len()))
-	if len(s.rows) < batch.Len() {
-		if err := l.bad.addIncomplete(first, batch); err != nil {
+	complete := len(s.rows) == batch.Len()
+	others := l.leaveOthers(s, batch)
+	if !complete {
+		if err := l.bad.addIncomplete(first, batch, others); err != nil {
 			return err
 		}
 	}

@@ -82,11 +82,12 @@ func (b *badRows) load() (counts BadCounts) {
 	return counts
 }
 
-// addIncomplete adds the rows of a batch that have a null in a key or in the event time.
-func (b *badRows) addIncomplete(first int64, batch feature.KeyBatch) error {
+// addIncomplete adds the rows of a batch that have a null in a key or in the event time, but for those of others (leaveOthers).
+func (b *badRows) addIncomplete(first int64, batch feature.KeyBatch, others []bool) error {
 	var nullKeys, nullTimes []int64
 	for i := range batch.Len() {
 		switch {
+		case others != nil && others[i]:
 		case !allPresent(batch.Keys, i):
 			nullKeys = append(nullKeys, first+int64(i))
 		case !batch.EventTimes.IsPresent(i):

@@ -83,6 +83,8 @@ func (s *badSink) check(t *testing.T, source *memorySource, o pit.LatestOptions,
 // oracleBad is why Latest cannot use a row, whatever the other rows are.
 func oracleBad(t *table, row int, o pit.LatestOptions) (pit.BadReason, bool) {
 	switch {
+	case isOthers(t, row, o):
+		return 0, false
 	case identity(t.keys, row) == "":
 		return pit.NullKey, true
 	case !t.events.IsPresent(row):

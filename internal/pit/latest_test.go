@@ -3,6 +3,7 @@ package pit_test
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -24,6 +25,8 @@ func oracleLatest(t *table, o pit.LatestOptions) (winners []int, stats pit.Lates
 		stats.RowsRead++
 		reason, bad := oracleBad(t, row, o)
 		switch {
+		case isOthers(t, row, o):
+			stats.RowsOthers++
 		case bad:
 			stats.RowsBad[reason]++
 		case t.events.Int64s[row] > int64(o.AsOf):
@@ -54,6 +57,32 @@ func oracleLatest(t *table, o pit.LatestOptions) (winners []int, stats pit.Lates
 	return winners, stats
 }
 
+// isOthers reports whether LatestOptions.Mine says no to a row.
+func isOthers(t *table, row int, o pit.LatestOptions) bool {
+	if o.Mine == nil {
+		return false
+	}
+	key, ok := feature.AppendKey([]byte{}, t.keys, row)
+	if !ok {
+		key = nil
+	}
+	return !o.Mine(key)
+}
+
+// randomShare says yes to some of all entities, and perhaps to rows with a null key; or it is nil.
+func randomShare(r *rand.Rand) func(key []byte) bool {
+	if r.IntN(2) == 0 {
+		return nil
+	}
+	of, index, nulls := uint32(1+r.IntN(3)), uint32(r.IntN(3)), r.IntN(2) == 0
+	return func(key []byte) bool {
+		if key == nil {
+			return nulls
+		}
+		return crc32.ChecksumIEEE(key)%of == index
+	}
+}
+
 func TestLatestEqualsOracle(t *testing.T) {
 	eachCase(t, 1000, func(t *testing.T, r *rand.Rand) {
 		keys := []feature.Key{{Name: "a", Type: keyTypes[r.IntN(4)]}, {Name: "b", Type: keyTypes[r.IntN(4)]}, {Name: "c", Type: keyTypes[r.IntN(4)]}}
@@ -62,7 +91,7 @@ func TestLatestEqualsOracle(t *testing.T) {
 		moment := moments(r)
 		rows := randomTable(r, view, r.IntN(80), 1+r.IntN(6), moment)
 		spoilText(r, rows)
-		options := pit.LatestOptions{AsOf: feature.AsOf(moment()), MaxAge: randomTTL(r), Versions: r.IntN(5), Workers: r.IntN(4)}
+		options := pit.LatestOptions{AsOf: feature.AsOf(moment()), MaxAge: randomTTL(r), Versions: r.IntN(5), Workers: r.IntN(4), Mine: randomShare(r)}
 		if latest := moment(); r.IntN(2) == 0 && latest >= int64(options.AsOf) {
 			options.MaxEventTime = feature.EventTime(latest)
 		}
@@ -167,7 +196,7 @@ func oracleDue(s *memorySource, o pit.LatestOptions) map[string]feature.EventTim
 	for _, part := range s.readByLatest() {
 		for row := range part.rows() {
 			read[fmt.Sprint(part.fragment.file, part.fragment.firstRow+int64(part.from+row))] = true
-			if _, bad := oracleBad(part.table, row, o); !bad && part.events.Int64s[row] > int64(o.AsOf) {
+			if _, bad := oracleBad(part.table, row, o); !bad && !isOthers(part.table, row, o) && part.events.Int64s[row] > int64(o.AsOf) {
 				addDue(due, part.fragment.file, feature.EventTime(part.events.Int64s[row]))
 			}
 		}
@@ -198,6 +227,7 @@ func oracleLatestStats(s *memorySource, view *feature.View, o pit.LatestOptions)
 		}
 		want.RowsFuture += part.RowsFuture
 		want.RowsOld += part.RowsOld
+		want.RowsOthers += part.RowsOthers
 	}
 	return want
 }

@@ -41,7 +41,7 @@ func newWinners(l *latestScan) *Winners {
 	bad := l.bad.load()
 	w.stats = LatestStats{
 		RowsRead: l.rowsRead.Load(), RowsPruned: l.history.pruned.Load(), RowsBad: bad,
-		RowsFuture: l.rowsFuture.Load(), RowsOld: l.rowsOld.Load(), Winners: int64(len(w.refs)),
+		RowsFuture: l.rowsFuture.Load(), RowsOld: l.rowsOld.Load(), RowsOthers: l.rowsOthers.Load(), Winners: int64(len(w.refs)),
 	}
 	for i := range l.shards {
 		w.stats.Entities += int64(l.shards[i].entities.count)

@@ -136,13 +136,17 @@ func Unserve(state *twofoldv1.SyncState, isThere func(g *twofoldv1.Generation) b
 // be used again. So a syncer that was cut off before can still write nothing down.
 func (s *Store) Clear(ctx context.Context, l *Lease) error {
 	files := ""
-	if _, err := s.Update(ctx, l, func(state *twofoldv1.SyncState) { files = state.GetFiles() }); err != nil {
+	known, err := s.Update(ctx, l, func(state *twofoldv1.SyncState) { files = state.GetFiles() })
+	if err != nil {
+		return err
+	}
+	if err := s.clearShards(ctx, l.view, int(known.GetShards())); err != nil {
 		return err
 	}
 	if err := s.DropFiles(ctx, files, filesName(l.view, l.number-1), runsName(l.view)); err != nil {
 		return err
 	}
-	_, err := s.Update(ctx, l, func(state *twofoldv1.SyncState) {
+	_, err = s.Update(ctx, l, func(state *twofoldv1.SyncState) {
 		kept := &twofoldv1.SyncState{LeaseNumber: state.GetLeaseNumber(), BegunGeneration: state.GetBegunGeneration()}
 		proto.Reset(state)
 		proto.Merge(state, kept)

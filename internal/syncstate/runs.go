@@ -32,7 +32,7 @@ func (s *Store) Runs(ctx context.Context, views []string) ([][]*twofoldv1.SyncRu
 }
 
 // PutRun remembers a run: in the place of what was remembered of it, else as the latest, and no more than keep in all. exclusive says that the caller holds the view's
-// lease, so that any other run which is said to go on was given up.
+// lease, or the shard's, so that any other run of the same which is said to go on was given up.
 func (s *Store) PutRun(ctx context.Context, run *twofoldv1.SyncRun, keep int, exclusive bool) error {
 	stored := &twofoldv1.StoredSyncRuns{}
 	return s.swap(ctx, runsName(run.GetFeatureView()), stored, func() error {
@@ -43,7 +43,7 @@ func (s *Store) PutRun(ctx context.Context, run *twofoldv1.SyncRun, keep int, ex
 			stored.Runs = slices.Insert(stored.Runs, 0, run)
 		}
 		for _, r := range stored.GetRuns() {
-			if exclusive && r.GetId() != run.GetId() && r.GetOutcome() == twofoldv1.SyncOutcome_SYNC_OUTCOME_RUNNING {
+			if exclusive && r.GetId() != run.GetId() && r.GetShard() == run.GetShard() && r.GetOutcome() == twofoldv1.SyncOutcome_SYNC_OUTCOME_RUNNING {
 				r.Outcome = twofoldv1.SyncOutcome_SYNC_OUTCOME_FAILED
 				r.Note = "its process ended before the run did"
 			}

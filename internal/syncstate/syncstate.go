@@ -34,7 +34,7 @@ func New(values Values) *Store { return &Store{values} }
 var ErrFenced = errors.New("another syncer has taken the view over")
 
 // swapAttempts is how often a value that others change at the same time is read again.
-const swapAttempts = 20
+const swapAttempts = 200
 
 func stateName(view string) string { return "sync/" + view }
 

@@ -725,7 +725,7 @@ func (x *SyncStatus) GetProblem() string {
 
 // SyncRun is the record of one run of one view. Its counts add up:
 //
-//	rows_read = rows_bad + rows_future + rows_expired + rows_superseded + rows_forgotten + versions
+//	rows_read = rows_bad + rows_future + rows_expired + rows_superseded + rows_forgotten + rows_other_shards + versions
 //	versions = written + older + unchanged + expired        (where it succeeded)
 type SyncRun struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -789,8 +789,12 @@ type SyncRun struct {
 	Note string `protobuf:"bytes,29,opt,name=note,proto3" json:"note,omitempty"`
 	// Entities whose last good rows it removed, because they were older than ttl and expired_retention together (Sync.keep_last_good).
 	EntitiesDropped uint64 `protobuf:"varint,30,opt,name=entities_dropped,json=entitiesDropped,proto3" json:"entities_dropped,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Rows of entities that belong to other shards; nothing else is said of them.
+	RowsOtherShards uint64 `protobuf:"varint,31,opt,name=rows_other_shards,json=rowsOtherShards,proto3" json:"rows_other_shards,omitempty"`
+	// Which of how many shards it has carried, for example "0/8"; empty where all of the view.
+	Shard         string `protobuf:"bytes,32,opt,name=shard,proto3" json:"shard,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SyncRun) Reset() {
@@ -1033,6 +1037,20 @@ func (x *SyncRun) GetEntitiesDropped() uint64 {
 	return 0
 }
 
+func (x *SyncRun) GetRowsOtherShards() uint64 {
+	if x != nil {
+		return x.RowsOtherShards
+	}
+	return 0
+}
+
+func (x *SyncRun) GetShard() string {
+	if x != nil {
+		return x.Shard
+	}
+	return ""
+}
+
 var File_twofold_v1_sync_service_proto protoreflect.FileDescriptor
 
 const file_twofold_v1_sync_service_proto_rawDesc = "" +
@@ -1077,7 +1095,7 @@ const file_twofold_v1_sync_service_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\v \x01(\x04R\n" +
 	"generation\x12\x18\n" +
-	"\aproblem\x18\f \x01(\tR\aproblem\"\xdd\b\n" +
+	"\aproblem\x18\f \x01(\tR\aproblem\"\x9f\t\n" +
 	"\aSyncRun\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\ffeature_view\x18\x02 \x01(\tR\vfeatureView\x121\n" +
@@ -1114,7 +1132,9 @@ const file_twofold_v1_sync_service_proto_rawDesc = "" +
 	"\x05error\x18\x1b \x01(\tR\x05error\x12)\n" +
 	"\x10quarantine_files\x18\x1c \x03(\tR\x0fquarantineFiles\x12\x12\n" +
 	"\x04note\x18\x1d \x01(\tR\x04note\x12)\n" +
-	"\x10entities_dropped\x18\x1e \x01(\x04R\x0fentitiesDropped\x1a:\n" +
+	"\x10entities_dropped\x18\x1e \x01(\x04R\x0fentitiesDropped\x12*\n" +
+	"\x11rows_other_shards\x18\x1f \x01(\x04R\x0frowsOtherShards\x12\x14\n" +
+	"\x05shard\x18  \x01(\tR\x05shard\x1a:\n" +
 	"\fRowsBadEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01*\xdd\x01\n" +

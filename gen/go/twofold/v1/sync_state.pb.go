@@ -53,7 +53,13 @@ type SyncState struct {
 	// What was written on each server of the store before the rows were: a server without it has lost its data. Empty is not known.
 	Mark string `protobuf:"bytes,12,opt,name=mark,proto3" json:"mark,omitempty"`
 	// What is known of rows for which the store has no expiry, because the view keeps its last good ones or did. Unset where there are none.
-	Lasting       *LastingRows `protobuf:"bytes,13,opt,name=lasting,proto3" json:"lasting,omitempty"`
+	Lasting *LastingRows `protobuf:"bytes,13,opt,name=lasting,proto3" json:"lasting,omitempty"`
+	// Hash of the definition by which rows were carried last, be it that the run has not ended well: as definition_hash.
+	CarryingHash string `protobuf:"bytes,14,opt,name=carrying_hash,json=carryingHash,proto3" json:"carrying_hash,omitempty"`
+	// Letters that no other state has, new whenever carrying_hash is another. What shards have carried counts while theirs are these.
+	Epoch string `protobuf:"bytes,15,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// In the state of a shard, under the name "sync/<view>/shard-<index>", of how many shards it is one; in that of a view the most that there have been, 0 where none was.
+	Shards        uint32 `protobuf:"varint,16,opt,name=shards,proto3" json:"shards,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -177,6 +183,27 @@ func (x *SyncState) GetLasting() *LastingRows {
 		return x.Lasting
 	}
 	return nil
+}
+
+func (x *SyncState) GetCarryingHash() string {
+	if x != nil {
+		return x.CarryingHash
+	}
+	return ""
+}
+
+func (x *SyncState) GetEpoch() string {
+	if x != nil {
+		return x.Epoch
+	}
+	return ""
+}
+
+func (x *SyncState) GetShards() uint32 {
+	if x != nil {
+		return x.Shards
+	}
+	return 0
 }
 
 // LastingRows are rows that stay until a run that succeeded removes them.
@@ -964,7 +991,7 @@ var File_twofold_v1_sync_state_proto protoreflect.FileDescriptor
 const file_twofold_v1_sync_state_proto_rawDesc = "" +
 	"\n" +
 	"\x1btwofold/v1/sync_state.proto\x12\n" +
-	"twofold.v1\x1a\x1dtwofold/v1/sync_service.proto\"\x8c\x04\n" +
+	"twofold.v1\x1a\x1dtwofold/v1/sync_service.proto\"\xdf\x04\n" +
 	"\tSyncState\x12!\n" +
 	"\flease_number\x18\x01 \x01(\x04R\vleaseNumber\x12\x12\n" +
 	"\x04rows\x18\x02 \x01(\tR\x04rows\x12)\n" +
@@ -979,7 +1006,10 @@ const file_twofold_v1_sync_state_proto_rawDesc = "" +
 	" \x01(\x10R\x11newestEventMicros\x122\n" +
 	"\bremoving\x18\v \x03(\v2\x16.twofold.v1.GenerationR\bremoving\x12\x12\n" +
 	"\x04mark\x18\f \x01(\tR\x04mark\x121\n" +
-	"\alasting\x18\r \x01(\v2\x17.twofold.v1.LastingRowsR\alasting\"i\n" +
+	"\alasting\x18\r \x01(\v2\x17.twofold.v1.LastingRowsR\alasting\x12#\n" +
+	"\rcarrying_hash\x18\x0e \x01(\tR\fcarryingHash\x12\x14\n" +
+	"\x05epoch\x18\x0f \x01(\tR\x05epoch\x12\x16\n" +
+	"\x06shards\x18\x10 \x01(\rR\x06shards\"i\n" +
 	"\vLastingRows\x12.\n" +
 	"\x13oldest_event_micros\x18\x01 \x01(\x10R\x11oldestEventMicros\x12*\n" +
 	"\x11removed_at_micros\x18\x02 \x01(\x10R\x0fremovedAtMicros\"\x8c\x02\n" +
