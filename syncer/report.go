@@ -136,14 +136,37 @@ func (r Report) name() string {
 	return r.View + ", shard " + r.Shard.String()
 }
 
-// LogValue returns the report as fields of a structured log line.
+// LogValue returns the report as fields of a structured log line, without counts of 0.
 func (r Report) LogValue() slog.Value {
-	return slog.GroupValue(
-		slog.String("run", r.ID), slog.String("trigger", r.Trigger.String()), slog.String("outcome", r.Outcome.String()), slog.Int64("files_read", r.FilesRead), slog.Int64("files_unchanged", r.FilesUnchanged),
-		slog.Int64("rows_read", r.RowsRead), slog.Int64("rows_pruned", r.RowsPruned), slog.Int64("rows_bad", r.RowsBad.Total()),
-		slog.Int64("rows_future", r.RowsFuture), slog.Int64("rows_expired", r.RowsExpired), slog.Int64("rows_superseded", r.RowsSuperseded), slog.Int64("rows_forgotten", r.RowsForgotten), slog.Int64("rows_other_shards", r.RowsOtherShards), slog.String("shard", r.Shard.String()), slog.Int64("entities", r.Entities), slog.Int64("versions", r.Versions),
-		slog.Int64("written", r.Written), slog.Int64("older", r.Older), slog.Int64("unchanged", r.Unchanged), slog.Int64("expired", r.Expired),
-		slog.Uint64("generation", r.Generation), slog.Int64("entities_dropped", r.EntitiesDropped), slog.Duration("lag", r.Lag()), slog.Duration("elapsed", r.Elapsed))
+	fields := []slog.Attr{slog.String("run", r.ID), slog.String("trigger", r.Trigger.String()), slog.String("outcome", r.Outcome.String())}
+	for _, count := range []slog.Attr{
+		slog.Int64("files_read", r.FilesRead),
+		slog.Int64("files_unchanged", r.FilesUnchanged),
+		slog.Int64("rows_read", r.RowsRead),
+		slog.Int64("rows_pruned", r.RowsPruned),
+		slog.Int64("rows_bad", r.RowsBad.Total()),
+		slog.Int64("rows_future", r.RowsFuture),
+		slog.Int64("rows_expired", r.RowsExpired),
+		slog.Int64("rows_superseded", r.RowsSuperseded),
+		slog.Int64("rows_forgotten", r.RowsForgotten),
+		slog.Int64("rows_other_shards", r.RowsOtherShards),
+		slog.Int64("entities", r.Entities),
+		slog.Int64("versions", r.Versions),
+		slog.Int64("written", r.Written),
+		slog.Int64("older", r.Older),
+		slog.Int64("unchanged", r.Unchanged),
+		slog.Int64("expired", r.Expired),
+		slog.Int64("entities_dropped", r.EntitiesDropped),
+		slog.Uint64("generation", r.Generation),
+	} {
+		if !count.Value.Equal(slog.Int64Value(0)) && !count.Value.Equal(slog.Uint64Value(0)) {
+			fields = append(fields, count)
+		}
+	}
+	if shard := r.Shard.String(); shard != "" {
+		fields = append(fields, slog.String("shard", shard))
+	}
+	return slog.GroupValue(append(fields, slog.Duration("lag", r.Lag()), slog.Duration("elapsed", r.Elapsed))...)
 }
 
 // failed says that the run ended with an error: what it had to do failed, or ctx was done because the process stops.
