@@ -21,7 +21,7 @@
 // # What the server must allow
 //
 // Redis 5 or later, with scripts. A user needs the commands HMGET, HGET, HDEL, ZREVRANGEBYSCORE, ZRANGE, GET, SET, DEL, SCAN, TIME, EVAL, EVALSHA, PING, and, inside the
-// scripts, GET, SET, DEL, HGET, HSET, HDEL, HLEN, EXISTS, PEXPIREAT, PERSIST, PEXPIRETIME (before Redis 7: PTTL), ZADD, ZREM, ZCARD, ZSCORE, ZRANK, ZREVRANK,
+// scripts, GET, SET, DEL, HGET, HSET, HSETNX, HDEL, HLEN, EXISTS, PEXPIREAT, PERSIST, PEXPIRETIME (before Redis 7: PTTL), ZADD, ZREM, ZCARD, ZSCORE, ZRANK, ZREVRANK,
 // ZRANGEBYSCORE, ZREVRANGE, ZREMRANGEBYRANK and TIME, on the keys "<prefix>:*": for example
 //
 //	ACL SETUSER twofold on >secret ~tf:* +@read +@write +@scripting +@connection +ping +time

@@ -4,7 +4,7 @@
 -- time in milliseconds from which it may be dropped ('0': never). The answer is one character a row: 1 written, 2 older, 3 unchanged.
 -- row.lua stands before this.
 --
--- Redis serves nobody else meanwhile, and most of the time goes into its commands: an entity that is not stored at all, the usual one of a first load, takes three.
+-- Redis serves nobody else meanwhile, and most of the time goes into its commands. Where none of the entities is stored, as in a first load, a row takes two.
 
 local call = redis.call
 
@@ -21,26 +21,38 @@ local function expire(key, present, at)
   end
 end
 
-local out, view = {}, ARGV[1]
-for i = 1, #KEYS do
-  local key, new, at = KEYS[i], ARGV[2 * i], ARGV[2 * i + 1]
+-- Stores one row, whatever is stored.
+local function store(key, view, new, at)
   local present = expireTime(key)
   if present == -2 then
     call('HSET', key, view, new)
     if at ~= '0' then call('PEXPIREAT', key, at) end
+    return '1'
+  end
+  local old = call('HGET', key, view)
+  if old == new then
+    expire(key, present, at)
+    return '3'
+  end
+  if old and not replaces(new, old) then return '2' end
+  call('HSET', key, view, new)
+  expire(key, present, at)
+  return '1'
+end
+
+-- More keys than these are not asked for at once: what unpack can do is limited.
+local mostAtOnce = 1000
+-- Where the first is there, so are most others, and it is not worth to ask for them.
+local none = #KEYS <= mostAtOnce and call('EXISTS', KEYS[1]) == 0 and call('EXISTS', unpack(KEYS)) == 0
+
+local out, view = {}, ARGV[1]
+for i = 1, #KEYS do
+  local key, new, at = KEYS[i], ARGV[2 * i], ARGV[2 * i + 1]
+  if none and call('HSETNX', key, view, new) == 1 then -- 0 where it is the second row of the key in this call
+    if at ~= '0' then call('PEXPIREAT', key, at) end
     out[i] = '1'
   else
-    local old = call('HGET', key, view)
-    if old == new then
-      out[i] = '3'
-      expire(key, present, at)
-    elseif old and not replaces(new, old) then
-      out[i] = '2'
-    else
-      call('HSET', key, view, new)
-      out[i] = '1'
-      expire(key, present, at)
-    end
+    out[i] = store(key, view, new, at)
   end
 end
 return table.concat(out)
