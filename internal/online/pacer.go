@@ -10,20 +10,24 @@ const (
 	// leastBatch is the least rows of a batch while there are more.
 	leastBatch = 16
 	// waitTarget is how much longer than in a quiet store a batch may take: about as long do readers wait that come in between.
-	waitTarget = 500 * time.Microsecond
-	// A batch within the target makes the next one larger by batchStep rows, one beyond it smaller by batchShrink.
+	waitTarget = time.Millisecond
+	// A batch within the target makes the next one larger by batchStep rows, one beyond it smaller by batchShrink. So some half of them are beyond it: what takes long now and
+	// then, because a processor was not free at once, is no reason for small batches.
 	batchStep   = 4
-	batchShrink = 0.85
+	batchShrink = 0.95
 	// firstProbes is how many batches are small at first, to find out how long the least takes, and probeInterval the time between two later ones.
 	firstProbes   = 4
 	probeInterval = time.Second
 	// quietDrift is the part of the difference by which what is held for quiet follows, at each probe, a store that has become slower.
 	quietDrift = 0.25
-	// One more batch is under way for each laneWay that the least takes, up to mostLanes: more than one only where the way to the store takes longer than its work.
-	laneWay   = 2 * waitTarget
-	mostLanes = 4
-	// overload is how many times the target the least batch may take before the writer rests as long as it took.
+	// leastLanes batches are under way at once, so that the store has work while the answer to one is on its way; one more for each laneWay that the least takes, up
+	// to mostLanes.
+	leastLanes = 2
+	laneWay    = 2 * waitTarget
+	mostLanes  = 4
+	// The store is overloaded where patience least batches in a row take more than overload times the target. Then the writer rests as long as each took.
 	overload = 4
+	patience = 8
 )
 
 // pacer makes a bulk of writes yield to the store's readers. A store that does one thing at a time keeps them waiting for as long as a batch takes, so batches
@@ -42,6 +46,7 @@ type pacer struct {
 	quiet    time.Duration // what the least batch takes in a quiet store; 0 is not known yet
 	driftAt  time.Time     // before which quiet does not become more
 	restTill time.Time
+	overs    int // least batches in a row that took too long by far
 }
 
 func newPacer(limit *rateLimit) *pacer {
@@ -86,7 +91,7 @@ func (p *pacer) tryBegin(available int) (rows int, wait time.Duration, changed <
 }
 
 // lanes is how many batches may be under way.
-func (p *pacer) lanes() int { return 1 + min(int(p.quiet/laneWay), mostLanes-1) }
+func (p *pacer) lanes() int { return min(leastLanes+int(p.quiet/laneWay), mostLanes) }
 
 // end says how long a batch has taken, and whether it had as many rows as the pacer gave: one that had fewer tells nothing about larger ones.
 func (p *pacer) end(rows int, took time.Duration) {
@@ -96,16 +101,23 @@ func (p *pacer) end(rows int, took time.Duration) {
 	if rows <= leastBatch {
 		p.learnQuiet(took)
 	}
-	switch over := took - p.quiet; {
+	over := took - p.quiet
+	switch {
 	case over > waitTarget:
-		if float64(rows) <= p.rows { // a batch that began before the last decrease does not count twice
+		if float64(rows) <= p.rows { // one that began before the last decrease does not count twice
 			p.rows = max(leastBatch, p.rows*batchShrink)
-		}
-		if rows <= leastBatch && over > overload*waitTarget {
-			p.restTill = time.Now().Add(took)
 		}
 	case rows >= int(p.rows):
 		p.rows += batchStep
+	}
+	switch {
+	case over <= overload*waitTarget:
+		p.overs = 0
+	case rows <= leastBatch:
+		p.overs++
+	}
+	if p.overs >= patience {
+		p.restTill = time.Now().Add(took)
 	}
 }
 

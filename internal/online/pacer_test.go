@@ -62,7 +62,7 @@ func TestPacerFillsTheTarget(t *testing.T) {
 				require.LessOrEqual(t, n, most, "at %v a row", aRow)
 			}
 			require.Greater(t, sum(rows)/len(rows), int(waitTarget/aRow)*3/4, "at %v a row: batches are too small", aRow)
-			require.Equal(t, 1, p.lanes())
+			require.Equal(t, leastLanes, p.lanes())
 		})
 	}
 }
@@ -78,6 +78,7 @@ func TestPacerYields(t *testing.T) {
 		require.Equal(t, leastBatch, busy[len(busy)-1])
 
 		l.busy = 2 * overload * waitTarget
+		l.batches(t, p, patience)
 		began := time.Now()
 		const rested = 20
 		l.batches(t, p, rested)
@@ -90,9 +91,26 @@ func TestPacerYields(t *testing.T) {
 	})
 }
 
+// TestPacerBearsHiccups: that a batch takes long now and then, for reasons that have nothing to do with its size, makes neither small batches nor rests.
+func TestPacerBearsHiccups(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, p := newLine(100*time.Microsecond, 8*time.Microsecond), newPacer(&rateLimit{})
+		before := sum(l.batches(t, p, 400)[300:])
+		after := 0
+		for range 100 {
+			l.busy = 20 * waitTarget
+			l.batches(t, p, 1)
+			l.busy = 0
+			after += sum(l.batches(t, p, 3))
+		}
+		require.Greater(t, after/3, before*2/3)
+		require.Zero(t, p.restTill)
+	})
+}
+
 // TestPacerFillsTheWay: where the way to the store is long, several batches are on it at once, and the readers in the store wait no longer for that.
 func TestPacerFillsTheWay(t *testing.T) {
-	for way, want := range map[time.Duration]int{100 * time.Microsecond: 1, 1500 * time.Microsecond: 2, 10 * time.Millisecond: mostLanes} {
+	for way, want := range map[time.Duration]int{100 * time.Microsecond: leastLanes, 2500 * time.Microsecond: 3, 20 * time.Millisecond: mostLanes} {
 		synctest.Test(t, func(t *testing.T) {
 			l, p := newLine(way, 8*time.Microsecond), newPacer(&rateLimit{})
 			var mu sync.Mutex
@@ -174,9 +192,11 @@ func TestPacerIsCancelled(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		p := newPacer(&rateLimit{})
-		_, err := p.begin(ctx, 1)
-		require.NoError(t, err)
-		_, err = p.begin(ctx, 1) // the first has not ended
+		for range leastLanes {
+			_, err := p.begin(ctx, 1)
+			require.NoError(t, err)
+		}
+		_, err := p.begin(ctx, 1) // none of those has ended
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 
 		slow := newPacer(&rateLimit{perSecond: 1})
@@ -189,6 +209,7 @@ func TestPacerIsCancelled(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		rows, err = slow.begin(t.Context(), 10) // the turn of the one that gave up is free
 		require.NoError(t, err)
+		slow.overs = patience
 		slow.end(rows, time.Minute) // so it rests
 		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
