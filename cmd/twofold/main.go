@@ -11,7 +11,7 @@ import (
 )
 
 func main() {
-	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr}
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, yield: yieldToOthers}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// The first signal asks the process to stop; a second one ends it at once.
 	context.AfterFunc(ctx, stop)
@@ -24,6 +24,8 @@ func main() {
 type app struct {
 	in       io.Reader
 	out, err io.Writer
+	// yield has the process take less of the machine, once a command knows that others come first; nil where the process is not the program's alone.
+	yield func()
 }
 
 // run runs one command line and returns the exit code. ctx is done when the process was told to stop.

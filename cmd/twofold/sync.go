@@ -91,7 +91,9 @@ type syncOptions struct {
 }
 
 func (a *app) sync(ctx context.Context, c config.Config, o syncOptions) error {
-	collectOften()
+	if a.yield != nil {
+		a.yield()
+	}
 	var signals chan os.Signal
 	if !o.once {
 		var stop func()

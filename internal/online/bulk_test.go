@@ -35,13 +35,16 @@ func (r *recorder) Write(ctx context.Context, rows []driver.Row) ([]driver.Outco
 		}
 	}
 	outcomes, err := r.Driver.Write(ctx, rows)
+	if err != nil {
+		return nil, err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.batches = append(r.batches, len(rows))
 	for _, row := range rows {
 		r.written[string(row.Entity.Key)] = string(row.Value)
 	}
-	return outcomes, err
+	return outcomes, nil
 }
 
 func newRecorder(t *testing.T) (*online.Store, *recorder) {
