@@ -10,7 +10,7 @@ const (
 	// leastBatch is the least rows of a batch while there are more.
 	leastBatch = 16
 	// waitTarget is how much longer than in a quiet store a batch may take: about as long do readers wait that come in between.
-	waitTarget = time.Millisecond
+	waitTarget = 1500 * time.Microsecond
 	// A batch within the target makes the next one larger by batchStep rows, one beyond it smaller by batchShrink. So some half of them are beyond it: what takes long now and
 	// then, because a processor was not free at once, is no reason for small batches.
 	batchStep   = 4

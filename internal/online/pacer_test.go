@@ -110,7 +110,7 @@ func TestPacerBearsHiccups(t *testing.T) {
 
 // TestPacerFillsTheWay: where the way to the store is long, several batches are on it at once, and the readers in the store wait no longer for that.
 func TestPacerFillsTheWay(t *testing.T) {
-	for way, want := range map[time.Duration]int{100 * time.Microsecond: leastLanes, 2500 * time.Microsecond: 3, 20 * time.Millisecond: mostLanes} {
+	for way, want := range map[time.Duration]int{100 * time.Microsecond: leastLanes, laneWay: leastLanes + 1, 5 * laneWay: mostLanes} {
 		synctest.Test(t, func(t *testing.T) {
 			l, p := newLine(way, 8*time.Microsecond), newPacer(&rateLimit{})
 			var mu sync.Mutex
@@ -148,12 +148,12 @@ func TestPacerProbes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, p := newLine(100*time.Microsecond, 8*time.Microsecond), newPacer(&rateLimit{})
 		l.batches(t, p, 300)
-		l.way = 3 * time.Millisecond
+		l.way = 2 * laneWay
 		for began := time.Now(); time.Since(began) < 20*probeInterval; {
 			l.batches(t, p, 1)
 		}
 		require.Greater(t, l.batches(t, p, 1)[0], 2*leastBatch)
-		require.Greater(t, p.lanes(), 1)
+		require.Equal(t, mostLanes, p.lanes())
 	})
 }
 
