@@ -52,7 +52,7 @@ func sum(rows []int) (total int) {
 
 // TestPacerFillsTheTarget: batches are as large as readers can be kept waiting, whatever a row costs.
 func TestPacerFillsTheTarget(t *testing.T) {
-	for _, aRow := range []time.Duration{2 * time.Microsecond, 8 * time.Microsecond, 25 * time.Microsecond} {
+	for _, aRow := range []time.Duration{4 * time.Microsecond, 8 * time.Microsecond, 25 * time.Microsecond} {
 		synctest.Test(t, func(t *testing.T) {
 			l, p := newLine(100*time.Microsecond, aRow), newPacer(&rateLimit{})
 			l.batches(t, p, 200)
