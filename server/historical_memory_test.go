@@ -95,7 +95,7 @@ func memoryOf(t *testing.T, process *exec.Cmd, line string) (bytes int64) {
 // TestHistoricalBoundedMemory: a server that may take 64 MiB for training sets joins entity rows several times that size, right and in memory that does not grow with them.
 func TestHistoricalBoundedMemory(t *testing.T) {
 	t.Parallel()
-	chunks := 200
+	chunks := 400
 	if testing.Short() || raceEnabled {
 		chunks = 60
 	}
@@ -144,8 +144,8 @@ func TestHistoricalBoundedMemory(t *testing.T) {
 	const mib = 1 << 20
 	t.Logf("%d MiB of entity rows: the process grew from %d to %d MiB", size/mib, before/mib, after/mib)
 	// The setting is what joins hold. Beside it are messages under way, rows that are decoded just now, and most of all what the garbage collector has not
-	// collected yet. Held at once, the rows, their matches and the result would take half as much again.
-	if bound := int64(5 * littleMemory); after-before > bound {
+	// collected yet, which is more where the machine is busy. Held at once, the rows, their matches and the result would take 800 MiB.
+	if bound := int64(8 * littleMemory); after-before > bound {
 		t.Errorf("the process grew by %d MiB, more than %d", (after-before)/mib, bound/mib)
 	}
 	// It lives on.
