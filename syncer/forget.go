@@ -171,7 +171,7 @@ func (f *Forgetter) Import(ctx context.Context, list *syncstate.Forgotten) (*For
 func (f *Forgetter) Allow(ctx context.Context, r ForgetRequest) (removed int, err error) {
 	state := syncstate.New(f.Online)
 	list, err := state.Forgotten(ctx)
-	if err != nil || list.Len() == 0 {
+	if err != nil || !list.Exists() {
 		return 0, err
 	}
 	wide := r

@@ -63,10 +63,13 @@ func isTaken(place, here *twofoldv1.RowPlace) bool {
 func (s *Syncer) vacate(ctx context.Context, lease *syncstate.Lease, view *feature.View, place *twofoldv1.RowPlace) error {
 	s.o.Logger.WarnContext(ctx, "the view's entity has other keys than before, by which rows are stored in the same place; those by the old keys are removed before the new ones are carried",
 		"feature_view", view.Name, "entity", place.GetEntity(), "old_keys", place.GetKeys(), "old_key_types", place.GetKeyTypes())
-	_, err := s.state.Update(ctx, lease, func(state *twofoldv1.SyncState) {
+	state, err := s.state.Update(ctx, lease, func(state *twofoldv1.SyncState) {
 		syncstate.Unserve(state, func(g *twofoldv1.Generation) bool { return g.GetNumber() != 0 && g.GetRows() == online.RowsOf(view) })
 	})
 	if err != nil {
+		return err
+	}
+	if err := s.state.AwaitShards(ctx, view.Name, state, syncstate.LeaseOptions{Holder: s.holder, Duration: s.o.LeaseDuration, Wait: true}); err != nil {
 		return err
 	}
 	if err := s.o.Online.Unmark(ctx, view.Name); err != nil {
@@ -292,6 +295,7 @@ func (s *Syncer) removeView(ctx context.Context, lease *syncstate.Lease, view st
 	}
 	state, err := s.state.Update(ctx, lease, func(state *twofoldv1.SyncState) { // the fence
 		syncstate.Unserve(state, func(*twofoldv1.Generation) bool { return true })
+		state.CarryingHash, state.Epoch = "", "" // nor does what shards have carried count any more
 	})
 	if err != nil {
 		return nil, err

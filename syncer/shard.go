@@ -120,26 +120,53 @@ func (s *Syncer) enterShard(ctx context.Context, view *feature.View, shard Shard
 	if view.Sync.Mode == feature.Snapshot {
 		return fault.New(fault.Precondition, "feature view %q has mode SNAPSHOT, of which one run makes a whole generation: it cannot be synced in shards; sync it without, and name the views to shard with --view", view.Name)
 	}
+	carried, err := s.carried(ctx, view.Name)
+	if err != nil {
+		return err
+	}
+	states, err := s.state.States(ctx, []string{view.Name})
+	if err != nil {
+		return err
+	}
+	if isEntered(states[0], carried, view) {
+		return s.joinCarrying(ctx, view, shard)
+	}
+	// Who holds the view's lease may be removing rows from the very place that shards are to write to.
+	return s.underViewLease(ctx, view, func(ctx context.Context, lease *syncstate.Lease) error {
+		if _, err := s.begin(ctx, lease, view); err != nil {
+			return err
+		}
+		if err := s.joinCarrying(ctx, view, shard); err != nil {
+			return err
+		}
+		return s.enter(ctx, lease, view)
+	})
+}
+
+// isEntered reports whether rows of a view are carried by this definition already, to the place where they are kept, and none of that place is to be removed.
+func isEntered(state *twofoldv1.SyncState, carried *twofoldv1.CarriedView, view *feature.View) bool {
+	isOld := func(g *twofoldv1.Generation) bool { return g.GetNumber() == 0 }
+	if state.GetCarryingHash() != view.CarryHash() || carried.GetGoneAtMicros() != 0 || slices.ContainsFunc(state.GetPrevious(), isOld) || slices.ContainsFunc(state.GetRemoving(), isOld) {
+		return false
+	}
+	here := syncstate.PlaceOf(view)
+	return slices.ContainsFunc(carried.GetPlaces(), func(place *twofoldv1.RowPlace) bool {
+		return syncstate.IsSamePlace(place, here) && syncstate.IsSameKey(place, here) && place.GetLeftAtMicros() == 0
+	})
+}
+
+// joinCarrying says in the view's state that there is this shard, and by which definition it carries.
+func (s *Syncer) joinCarrying(ctx context.Context, view *feature.View, shard Shard) error {
 	dropped := ""
 	_, err := s.state.UpdateShared(ctx, view.Name, func(state *twofoldv1.SyncState) {
 		dropped = syncstate.SetCarrying(state, view.CarryHash())
 		state.Shards = max(state.GetShards(), uint32(shard.Count))
 		setLasting(state, view)
 	})
-	if err == nil {
-		err = s.state.DropFiles(ctx, dropped)
-	}
 	if err != nil {
 		return err
 	}
-	carried, err := s.carried(ctx, view.Name)
-	if err != nil {
-		return err
-	}
-	if !slices.ContainsFunc(carried.GetPlaces(), func(place *twofoldv1.RowPlace) bool { return isTaken(place, syncstate.PlaceOf(view)) }) {
-		return s.enter(ctx, nil, view) // no place is to be vacated, which alone needs the view's lease
-	}
-	return s.underViewLease(ctx, view, func(ctx context.Context, lease *syncstate.Lease) error { return s.enter(ctx, lease, view) })
+	return s.state.DropFiles(ctx, dropped)
 }
 
 // underViewLease does something under the lease of the view, which it waits for.

@@ -20,6 +20,9 @@ func (s *Syncer) finishShards(ctx context.Context, view *feature.View, report *R
 	if err != nil {
 		return err
 	}
+	if !all.isDone[report.Shard.Index] {
+		return notCounted(view, report.Shard)
+	}
 	if all.done < count {
 		report.Note = fmt.Sprintf("%d of %d shards are done", all.done, count)
 		return nil
@@ -32,12 +35,19 @@ func (s *Syncer) finishShards(ctx context.Context, view *feature.View, report *R
 	return s.underViewLease(ctx, view, func(ctx context.Context, lease *syncstate.Lease) error { return s.joinShards(ctx, lease, view, report) })
 }
 
+// notCounted says that what a shard has carried does not count any more.
+func notCounted(view *feature.View, shard Shard) error {
+	return fault.New(fault.Unavailable, "feature view %q: what shard %v has carried does not count, because the view was begun anew meanwhile (by another definition, another number of shards, or after entities were "+
+		"allowed again); run the shard again", view.Name, shard)
+}
+
 // shardStates are the states of a view and of all of its shards.
 type shardStates struct {
 	view   *twofoldv1.SyncState
 	shards []*twofoldv1.SyncState
 	// done is how many of the shards have been carried, being of that many and in the view's epoch.
-	done int
+	done   int
+	isDone []bool
 	// since is the start of the earliest of their runs, and newest the event time of the newest row.
 	since, newest int64
 }
@@ -51,10 +61,11 @@ func (s *Syncer) shards(ctx context.Context, view *feature.View, count int) (*sh
 	if err != nil {
 		return nil, err
 	}
-	all := &shardStates{view: states[0], shards: states[1:], since: math.MaxInt64}
-	for _, shard := range all.shards {
+	all := &shardStates{view: states[0], shards: states[1:], isDone: make([]bool, count), since: math.MaxInt64}
+	for i, shard := range all.shards {
 		if shard.GetShards() == uint32(count) && shard.GetFiles() != "" && shard.GetEpoch() != "" && shard.GetEpoch() == all.view.GetEpoch() &&
 			shard.GetDefinitionHash() == all.view.GetCarryingHash() {
+			all.isDone[i] = true
 			all.done++
 			all.since, all.newest = min(all.since, shard.GetSyncedAtMicros()), max(all.newest, shard.GetNewestEventMicros())
 		}
@@ -68,8 +79,11 @@ func (s *Syncer) joinShards(ctx context.Context, lease *syncstate.Lease, view *f
 		return err
 	}
 	all, err := s.shards(ctx, view, report.Shard.Count)
-	if err != nil || all.done < report.Shard.Count {
+	if err != nil {
 		return err
+	}
+	if all.done < report.Shard.Count {
+		return notCounted(view, report.Shard)
 	}
 	isWhole, err := s.isWhole(ctx, view, all.view)
 	if err != nil {

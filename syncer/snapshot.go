@@ -206,11 +206,11 @@ func keptGenerations(view *feature.View) int {
 
 // removeGenerations removes the rows of all generations that are listed for that, and then takes them off the list.
 func (s *Syncer) removeGenerations(ctx context.Context, lease *syncstate.Lease, view *feature.View) error {
-	states, err := s.state.States(ctx, []string{view.Name})
+	state, err := s.state.Update(ctx, lease, func(*twofoldv1.SyncState) {}) // the fence: what a later lease has listed is its own
 	if err != nil {
 		return err
 	}
-	for _, g := range states[0].GetRemoving() {
+	for _, g := range state.GetRemoving() {
 		if err := s.removeGeneration(ctx, lease, view, g); err != nil {
 			return fmt.Errorf("remove generation %d: %w", g.GetNumber(), err)
 		}

@@ -206,33 +206,40 @@ func (s *Store) LeaveOutForgotten(ctx context.Context, entity *feature.Entity, f
 }
 
 // Forgotten reads the list. One of which a part is damaged or lost is an error of kind Corrupt, and none of it is returned.
+//
+// The index is there before the buckets and gets its first token after them, so that one that is being made is told from one of which a part was lost. It is read before they are: an
+// entry that is missed comes before a token that was not seen.
 func (s *Store) Forgotten(ctx context.Context) (*Forgotten, error) {
-	names := []string{forgottenName}
+	stored, err := s.get(ctx, forgottenName)
+	if err != nil {
+		return nil, err
+	}
+	index := &twofoldv1.ForgottenIndex{}
+	if err := unmarshal(stored, index, forgottenName); err != nil {
+		return nil, err
+	}
+	var names []string
 	for i := range forgottenBuckets {
 		names = append(names, bucketName(i))
 	}
-	values, err := s.values.GetMeta(ctx, names)
+	buckets, err := s.values.GetMeta(ctx, names)
 	if err != nil {
 		return nil, fmt.Errorf("read the list of forgotten entities: %w", err)
 	}
-	index := &twofoldv1.ForgottenIndex{}
-	if err := unmarshal(values[0], index, forgottenName); err != nil {
-		return nil, err
-	}
 	f := &Forgotten{token: index.GetToken(), scopes: scopesOf(index.GetScopes()), hashes: map[ForgottenHash]struct{}{}}
 	lost := 0
-	for i, value := range values[1:] {
+	for i, value := range buckets {
 		if value == nil {
 			lost++
 		}
-		if err := f.addBucket(value, names[i+1]); err != nil {
+		if err := f.addBucket(value, names[i]); err != nil {
 			return nil, err
 		}
 	}
 	switch {
-	case values[0] == nil && f.Len() > 0:
-		return nil, damaged(forgottenName, errors.New("it is not there, and its entries are"))
-	case values[0] == nil:
+	case stored == nil && lost < forgottenBuckets:
+		return nil, damaged(forgottenName, errors.New("it is not there, and its parts are"))
+	case stored == nil, f.token == "" && f.Len() == 0:
 		return f, nil
 	case len(index.GetKey()) != forgottenKeyBytes:
 		return nil, damaged(forgottenName, fmt.Errorf("its key has %d bytes", len(index.GetKey())))
@@ -242,6 +249,9 @@ func (s *Store) Forgotten(ctx context.Context) (*Forgotten, error) {
 	f.key = index.GetKey()
 	return f, nil
 }
+
+// Exists reports whether there is a list, be it empty.
+func (f *Forgotten) Exists() bool { return f.key != nil }
 
 func (f *Forgotten) addBucket(value []byte, name string) error {
 	bucket := &twofoldv1.ForgottenBucket{}
@@ -314,15 +324,11 @@ func (s *Store) PrepareForget(ctx context.Context, scope Scope) (*Forgotten, err
 		return list, nil
 	}
 	if list.key == nil {
-		if err := s.makeBuckets(ctx); err != nil {
+		if err := s.makeList(ctx); err != nil {
 			return nil, err
 		}
 	}
-	key := newForgottenKey()
 	if err := s.changeIndex(ctx, func(index *twofoldv1.ForgottenIndex) error {
-		if len(index.GetKey()) == 0 {
-			index.Key = key
-		}
 		addScopes(index, []Scope{scope})
 		return nil
 	}); err != nil {
@@ -340,8 +346,18 @@ func addScopes(index *twofoldv1.ForgottenIndex, scopes []Scope) {
 	}
 }
 
-// makeBuckets stores the buckets that are not there yet.
-func (s *Store) makeBuckets(ctx context.Context) error {
+// makeList stores the index, without a token, and then the buckets that are not there yet.
+func (s *Store) makeList(ctx context.Context) error {
+	key, index := newForgottenKey(), &twofoldv1.ForgottenIndex{}
+	err := s.swap(ctx, forgottenName, index, func() error {
+		if len(index.GetKey()) == 0 {
+			index.Key = key
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	for i := range forgottenBuckets {
 		if _, err := s.values.SwapMeta(ctx, bucketName(i), nil, []byte{}); err != nil {
 			return fmt.Errorf("write %s: %w", bucketName(i), err)
@@ -427,44 +443,77 @@ func ImportForgotten(list *twofoldv1.ForgottenList) (*Forgotten, error) {
 }
 
 // PutForgotten puts the entries of a list that was exported into the store's own, and mends that where a part of it is damaged or lost. Both must have the same
-// key, unless the store has no list.
+// key, unless the store has no list. Where it dies half way the list is as damaged as it was, or more: it may be called again.
 func (s *Store) PutForgotten(ctx context.Context, list *Forgotten) (added int, err error) {
-	if err := s.makeBuckets(ctx); err != nil {
+	stored, err := s.get(ctx, forgottenName)
+	if err != nil {
 		return 0, err
 	}
-	if err := s.mendBuckets(ctx); err != nil {
-		return 0, err
+	index := &twofoldv1.ForgottenIndex{}
+	if unmarshal(stored, index, forgottenName) == nil { // else it is to be mended
+		if err := isSameList(index, list); err != nil {
+			return 0, err
+		}
+	} else if _, err := s.values.SwapMeta(ctx, forgottenName, stored, nil); err != nil {
+		return 0, fmt.Errorf("write %s: %w", forgottenName, err)
+	}
+	added, err = s.mendBuckets(ctx, list)
+	if err != nil {
+		return added, err
 	}
 	err = s.changeIndex(ctx, func(index *twofoldv1.ForgottenIndex) error {
-		if len(index.GetKey()) > 0 && !bytes.Equal(index.GetKey(), list.key) {
-			return fault.New(fault.Precondition, "the online store has a list of its own, which began apart from this one, so that they cannot be put together; forget the entities again by their keys")
+		if err := isSameList(index, list); err != nil {
+			return err
 		}
 		index.Key = list.key
 		addScopes(index, list.scopes)
 		return nil
 	})
 	if err != nil {
-		return 0, err
+		return added, err
 	}
-	return s.Forget(ctx, list)
+	n, err := s.Forget(ctx, list)
+	return added + n, err
 }
 
-// mendBuckets empties buckets that cannot be read.
-func (s *Store) mendBuckets(ctx context.Context) error {
+// isSameList fails where a list has another key than the one that the store has.
+func isSameList(index *twofoldv1.ForgottenIndex, list *Forgotten) error {
+	if index.GetToken() == "" || bytes.Equal(index.GetKey(), list.key) { // without a token it never had an entry
+		return nil
+	}
+	return fault.New(fault.Precondition, "the online store has a list of its own, which began apart from this one, so that they cannot be put together; forget the entities again by their keys")
+}
+
+// mendBuckets puts the entries of a list into the place of buckets that are not there or cannot be read, and returns how many.
+func (s *Store) mendBuckets(ctx context.Context, list *Forgotten) (added int, err error) {
 	for i := range forgottenBuckets {
 		stored, err := s.get(ctx, bucketName(i))
 		if err != nil {
-			return err
+			return added, err
 		}
 		f := &Forgotten{hashes: map[ForgottenHash]struct{}{}}
-		if f.addBucket(stored, bucketName(i)) == nil {
+		if stored != nil && f.addBucket(stored, bucketName(i)) == nil {
 			continue
 		}
-		if _, err := s.values.SwapMeta(ctx, bucketName(i), stored, []byte{}); err != nil {
-			return fmt.Errorf("write %s: %w", bucketName(i), err)
+		f.hashes = map[ForgottenHash]struct{}{}
+		for h := range list.hashes {
+			if int(h[0]) == i {
+				f.hashes[h] = struct{}{}
+			}
+		}
+		value, err := marshal(&twofoldv1.ForgottenBucket{Hashes: hashBytes(f.hashes)})
+		if err != nil {
+			return added, err
+		}
+		mended, err := s.values.SwapMeta(ctx, bucketName(i), stored, value)
+		if err != nil {
+			return added, fmt.Errorf("write %s: %w", bucketName(i), err)
+		}
+		if mended {
+			added += f.Len()
 		}
 	}
-	return nil
+	return added, nil
 }
 
 // ClearForgotten removes the whole list, be it damaged.

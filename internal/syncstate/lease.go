@@ -109,7 +109,11 @@ func (w *waiting) try(ctx context.Context) (*Lease, error) {
 		}
 		return nil, nil
 	}
-	next := &twofoldv1.Lease{Number: now.GetNumber() + 1, Holder: w.o.Holder, DurationMillis: uint64(w.o.Duration.Milliseconds()), Token: rand.Text()}
+	states, err := w.store.States(ctx, []string{w.view}) // a server of the store may have lost the lease's record, and another have the state's
+	if err != nil {
+		return nil, err
+	}
+	next := &twofoldv1.Lease{Number: max(now.GetNumber(), states[0].GetLeaseNumber()) + 1, Holder: w.o.Holder, DurationMillis: uint64(w.o.Duration.Milliseconds()), Token: rand.Text()}
 	value, err := marshal(next)
 	if err != nil {
 		return nil, err
