@@ -461,11 +461,11 @@ func (s *Store) PutForgotten(ctx context.Context, list *Forgotten) (added int, e
 	if err != nil {
 		return added, err
 	}
-	err = s.changeIndex(ctx, func(index *twofoldv1.ForgottenIndex) error {
+	err = s.swap(ctx, forgottenName, index, func() error {
 		if err := isSameList(index, list); err != nil {
 			return err
 		}
-		index.Key = list.key
+		index.Key, index.Token = list.key, rand.Text()
 		addScopes(index, list.scopes)
 		return nil
 	})
