@@ -112,8 +112,9 @@ type convergence struct {
 	r     *rand.Rand
 	clock *clock
 	dir   string
-	// definitions are what the next syncer goes by.
+	// definitions are what the next syncer goes by, and lease is how long its leases outlive it.
 	definitions string
+	lease       time.Duration
 	driver      *mortal
 	store       *online.Store
 	offline     *offline.Store
@@ -138,7 +139,7 @@ feature_views:
 const convergentUsers = 6
 
 func newConvergence(t *testing.T, r *rand.Rand, d driver.Driver, definitions string) *convergence {
-	c := &convergence{T: t, r: r, clock: &clock{}, dir: t.TempDir(), definitions: definitions, driver: &mortal{Driver: d, left: -1}, files: map[string][][4]int64{}}
+	c := &convergence{T: t, r: r, clock: &clock{}, dir: t.TempDir(), definitions: definitions, lease: 20 * time.Millisecond, driver: &mortal{Driver: d, left: -1}, files: map[string][][4]int64{}}
 	require.NoError(t, os.MkdirAll(filepath.Join(c.dir, "v"), 0o700))
 	var err error
 	c.offline, err = offline.Open(t.Context(), offline.Config{Path: c.dir})

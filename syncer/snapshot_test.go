@@ -34,6 +34,7 @@ func snapshots(t *testing.T, checks string) *convergence {
 	d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
 	require.NoError(t, err)
 	c := newConvergence(t, rand.New(rand.NewPCG(1, 1)), d, snapshotDefinitions(checks))
+	c.lease = 10 * time.Second // nobody dies
 	t.Cleanup(c.close)
 	return c
 }
@@ -68,7 +69,7 @@ func (c *convergence) served() (uint64, map[int64]int64) {
 
 func (c *convergence) syncer() *syncer.Syncer {
 	s, err := syncer.New(syncer.Options{
-		Registry: registry(c.T, c.definitions), Online: c.store, Offline: c.offline, Now: c.clock.Now, LeaseDuration: 20 * time.Millisecond,
+		Registry: registry(c.T, c.definitions), Online: c.store, Offline: c.offline, Now: c.clock.Now, LeaseDuration: c.lease,
 		GenerationGrace: 10 * time.Minute, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	require.NoError(c, err)

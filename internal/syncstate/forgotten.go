@@ -236,9 +236,10 @@ func (s *Store) Forgotten(ctx context.Context) (*Forgotten, error) {
 			return nil, err
 		}
 	}
+	if stored == nil && lost < forgottenBuckets {
+		return s.forgottenInTheMaking(ctx)
+	}
 	switch {
-	case stored == nil && lost < forgottenBuckets:
-		return nil, damaged(forgottenName, errors.New("it is not there, and its parts are"))
 	case stored == nil, f.token == "" && f.Len() == 0:
 		return f, nil
 	case len(index.GetKey()) != forgottenKeyBytes:
@@ -248,6 +249,18 @@ func (s *Store) Forgotten(ctx context.Context) (*Forgotten, error) {
 	}
 	f.key = index.GetKey()
 	return f, nil
+}
+
+// forgottenInTheMaking is for a list of which the index was not there when the buckets were: it came in between, or was lost.
+func (s *Store) forgottenInTheMaking(ctx context.Context) (*Forgotten, error) {
+	stored, err := s.get(ctx, forgottenName)
+	if err != nil {
+		return nil, err
+	}
+	if stored == nil {
+		return nil, damaged(forgottenName, errors.New("it is not there, and its parts are"))
+	}
+	return s.Forgotten(ctx)
 }
 
 // Exists reports whether there is a list, be it empty.
