@@ -34,6 +34,8 @@ type Folders struct {
 	o       FolderOptions
 	logger  *slog.Logger
 	watcher *fsnotify.Watcher // none where folders are polled
+	// failures are the watcher's errors.
+	failures <-chan error
 
 	// reached is by which router it goes, for those who wait.
 	reached reachedRouter
@@ -90,7 +92,7 @@ func (f *Folders) begin(router *Router, first bool) {
 		if err != nil {
 			f.fallBack(err)
 		} else {
-			f.watcher, f.watched = watcher, map[string]bool{}
+			f.watcher, f.failures, f.watched = watcher, failuresOf(watcher), map[string]bool{}
 		}
 	}
 	if first {
@@ -141,7 +143,7 @@ func (f *Folders) Await(ctx context.Context) error {
 func (f *Folders) stopWatching() {
 	if f.watcher != nil {
 		_ = f.watcher.Close() // nothing is written by it
-		f.watcher, f.watched = nil, nil
+		f.watcher, f.failures, f.watched = nil, nil, nil
 	}
 }
 
@@ -160,10 +162,9 @@ func (f *Folders) follow(ctx context.Context, replaced <-chan struct{}) {
 	defer settle.Stop()
 	for {
 		var events <-chan fsnotify.Event
-		var errs <-chan error
 		polls := poll.C
 		if f.watcher != nil {
-			events, errs, polls = f.watcher.Events, f.watcher.Errors, nil
+			events, polls = f.watcher.Events, nil
 		}
 		select {
 		case <-ctx.Done():
@@ -172,7 +173,7 @@ func (f *Folders) follow(ctx context.Context, replaced <-chan struct{}) {
 			return
 		case e := <-events:
 			f.changed(e)
-		case err := <-errs:
+		case err := <-f.failures:
 			f.missed(err)
 		case <-polls:
 			f.scan(f.notice)
@@ -180,6 +181,21 @@ func (f *Folders) follow(ctx context.Context, replaced <-chan struct{}) {
 			f.settle()
 		}
 	}
+}
+
+// failuresOf takes a watcher's errors as they come, until it is closed: fsnotify keeps its lock until an error of a folder that was moved away is taken, and
+// whoever is in the middle of watching another folder waits for that lock. An error that waits to be looked at stands for those after it.
+func failuresOf(watcher *fsnotify.Watcher) <-chan error {
+	failures := make(chan error, 1)
+	go func() {
+		for err := range watcher.Errors {
+			select {
+			case failures <- err:
+			default:
+			}
+		}
+	}()
+	return failures
 }
 
 // missed looks at everything, because the system has not told of everything.

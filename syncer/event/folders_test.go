@@ -248,6 +248,29 @@ func TestFoldersOverflow(t *testing.T) {
 	assert.True(t, f.watched[root+"/deep"])
 }
 
+// TestFoldersBusyWhenAnErrorComes: the system's errors are taken while folders are looked through, and looked at afterwards.
+func TestFoldersBusyWhenAnErrorComes(t *testing.T) {
+	root := filepath.ToSlash(t.TempDir())
+	b := newBench(t, "v", root)
+	f := NewFolders(FolderOptions{Intake: b.Intake, Settle: time.Nanosecond})
+	r, replaced := b.current()
+	f.begin(r, true)
+	defer f.stopWatching()
+	for range 3 {
+		select {
+		case f.watcher.Errors <- errors.New("a watch is gone"):
+		case <-time.After(10 * time.Second):
+			t.Fatal("an error of the watcher is not taken")
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { f.follow(ctx, replaced) })
+	eventually(t, func() bool { return strings.Contains(b.log.String(), "a watch is gone") }, "the error in the log")
+	cancel()
+	running.Wait()
+}
+
 func TestFoldersLinksInACircle(t *testing.T) {
 	root := filepath.ToSlash(t.TempDir())
 	write(t, root+"/v/a/1.parquet", "x")
