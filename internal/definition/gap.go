@@ -28,8 +28,8 @@ func (p plan) absent() int64 { return p.need() - p.ttl }
 // need is the ttl that bridges the time between two runs that succeed.
 func (p plan) need() int64 { return p.stretch + p.runTime + p.delay }
 
-// never is whether rows have expired before they are online.
-func (p plan) never() bool { return p.ttl < p.runTime+p.delay }
+// never is whether rows have expired by the time they are online.
+func (p plan) never() bool { return p.ttl <= p.runTime+p.delay }
 
 // gap says in words when features are absent, for example "ttl 2h, sync every 6h: absent 4h of every 6h".
 func (p plan) gap() string {
@@ -49,7 +49,7 @@ func (p plan) gap() string {
 	b.WriteString(": ")
 	switch {
 	case p.never():
-		b.WriteString("always absent, because rows have expired before a run has ended")
+		b.WriteString("always absent, because rows have expired by the time a run has ended")
 	case p.missed > 0:
 		fmt.Fprintf(&b, "absent %s after %d missed %s", formatMicros(p.absent()), p.missed, plural(p.missed, "run"))
 	case p.timetable != nil:

@@ -128,9 +128,10 @@ const maxDrawnRuns = 5000
 
 // longestAxis is the longest time between two runs that succeed, with what follows.
 func (p plan) longestAxis() axis {
-	a := axis{length: p.stretch + min(p.runTime, p.stretch) + p.stretch/6}
+	a := axis{length: p.stretch + p.runTime + p.stretch/6}
 	a.gaps = []stretch{{p.ttl - p.delay, p.stretch + p.runTime}}
 	if p.never() {
+		a.length = min(a.length, 2*p.stretch+p.stretch/6)
 		a.gaps = []stretch{{0, a.length}}
 	}
 	at, before := p.start, int64(0)
