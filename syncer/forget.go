@@ -308,22 +308,13 @@ func (f *Forgetter) tell(format string, args ...any) {
 // underLease does something under the lease of a view, once nobody else has it.
 func (f *Forgetter) underLease(ctx context.Context, view string, do func(context.Context, *syncstate.Lease) error) error {
 	state, o := syncstate.New(f.Online), syncstate.LeaseOptions{Holder: f.holder(), Duration: f.LeaseDuration}
-	lease, err := state.Acquire(ctx, view, o)
+	err := state.During(ctx, view, o, do)
 	if held, ok := errors.AsType[*syncstate.HeldError](err); ok {
 		f.tell("waiting for the end of a sync: %v", held)
 		o.Wait = true
-		lease, err = state.Acquire(ctx, view, o)
+		err = state.During(ctx, view, o, do)
 	}
-	if err != nil {
-		return err
-	}
-	err = do(lease.Context(), lease)
-	if cause := context.Cause(lease.Context()); err != nil && ctx.Err() == nil && cause != nil {
-		err = cause
-	}
-	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
-	defer cancel()
-	return errors.Join(err, lease.Release(ending))
+	return err
 }
 
 // awaitShards waits until shards of a view that were being carried when the list changed are done.

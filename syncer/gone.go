@@ -69,7 +69,7 @@ func (s *Syncer) vacate(ctx context.Context, lease *syncstate.Lease, view *featu
 	if err != nil {
 		return err
 	}
-	if err := s.state.AwaitShards(ctx, view.Name, state, syncstate.LeaseOptions{Holder: s.holder, Duration: s.o.LeaseDuration, Wait: true}); err != nil {
+	if err := s.state.AwaitShards(ctx, view.Name, state, s.leaseOptions(true)); err != nil {
 		return err
 	}
 	if err := s.o.Online.Unmark(ctx, view.Name); err != nil {
@@ -263,23 +263,14 @@ func (s *Syncer) isOver(since int64) bool {
 }
 
 // underLease does something under the lease of a view, and nothing where another process has it.
-func (s *Syncer) underLease(ctx context.Context, view string, do func(context.Context, *syncstate.Lease) (*Removed, error)) (*Removed, error) {
-	lease, err := s.state.Acquire(ctx, view, syncstate.LeaseOptions{Holder: s.holder, Duration: s.o.LeaseDuration})
+func (s *Syncer) underLease(ctx context.Context, view string, do func(context.Context, *syncstate.Lease) (*Removed, error)) (removed *Removed, err error) {
+	err = s.state.During(ctx, view, s.leaseOptions(false), func(ctx context.Context, lease *syncstate.Lease) (err error) {
+		removed, err = do(ctx, lease)
+		return err
+	})
 	if held, ok := errors.AsType[*syncstate.HeldError](err); ok {
 		s.o.Logger.InfoContext(ctx, "rows are not removed yet: another process is at the view", "feature_view", view, "holder", held.Holder)
 		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	removed, err := do(lease.Context(), lease)
-	if cause := context.Cause(lease.Context()); err != nil && ctx.Err() == nil && cause != nil {
-		err = cause
-	}
-	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
-	defer cancel()
-	if released := lease.Release(ending); err == nil {
-		err = released
 	}
 	if err != nil {
 		err = fmt.Errorf("remove rows of feature view %q, which are not defined any longer: %w", view, err)
@@ -300,7 +291,7 @@ func (s *Syncer) removeView(ctx context.Context, lease *syncstate.Lease, view st
 	if err != nil {
 		return nil, err
 	}
-	if err := s.state.AwaitShards(ctx, view, state, syncstate.LeaseOptions{Holder: s.holder, Duration: s.o.LeaseDuration, Wait: true}); err != nil {
+	if err := s.state.AwaitShards(ctx, view, state, s.leaseOptions(true)); err != nil {
 		return nil, err
 	}
 	if err := s.o.Online.Unmark(ctx, view); err != nil {

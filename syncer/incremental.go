@@ -27,12 +27,9 @@ type plan struct {
 	progress *runProgress
 	// shard is whose entities are carried.
 	shard Shard
-	// why says, for people, why every file is read; empty where only new, changed and due ones are.
-	why string
+	// whole says that every file is read, whatever has been carried before; else only new, changed and due ones are.
+	whole bool
 }
-
-// isWhole reports whether every file is read, whatever has been carried before.
-func (p *plan) isWhole() bool { return p.why != "" }
 
 // newPlan finds out which files have rows to carry: those that are not in the list of what was carried, by name, size and version, and those of which a row was
 // not due then and is now. All of them are, where it is not certain that the store has what the list says: when it has lost the view, when the definition
@@ -43,49 +40,51 @@ func (s *Syncer) newPlan(ctx context.Context, view *feature.View, state *twofold
 	if p.all, err = s.o.Offline.Table(view).Files(ctx); err != nil {
 		return nil, err
 	}
-	stored, _, err := s.o.Online.SyncStates(ctx, []*feature.View{view})
-	if err != nil {
-		return nil, err
+	p.whole = full || readsAll(view)
+	if !p.whole {
+		holds, err := s.holds(ctx, view, state)
+		if err != nil {
+			return nil, err
+		}
+		p.whole = !holds
 	}
-	lost, err := s.hasLostServer(ctx, view, state)
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case full:
-		p.why = "it was asked for"
-	case view.HistoryVersions > 0 && view.TTL > 0:
-		// Versions that have expired are left out as long as nothing newer of their entity is stored, and count again once there is.
-		p.why = "it keeps versions that expire"
-	case state.GetFiles() == "":
-		p.why = "no run has carried them all yet"
-	case stored[0] != online.Synced:
-		p.why = "the online store does not hold them, or no longer"
-	case state.GetDefinitionHash() != view.CarryHash():
-		p.why = "the definition of the view is another than the last time"
-	case lost:
-		p.why = "a server of the online store has lost its data"
-	default:
+	if !p.whole {
 		p.mark = state.GetMark()
 		if p.carried, err = s.state.Files(ctx, state); fault.KindOf(err) == fault.Corrupt {
 			s.o.Logger.WarnContext(ctx, "the list of carried files is damaged; every file is read again", "feature_view", view.Name, "error", err)
-			p.why, p.mark, p.carried, err = "the list of carried files was damaged", "", syncstate.NewFiles(), nil
+			p.whole, p.mark, p.carried, err = true, "", syncstate.NewFiles(), nil
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
 	p.choose(asOf)
-	if view.Sync.Mode == feature.Snapshot && !p.isWhole() && (len(p.read) > 0 || p.carried.Len() != len(p.all)) {
-		p.why, p.read, p.carried = "a generation is made of every file", p.all, syncstate.NewFiles()
+	if view.Sync.Mode == feature.Snapshot && !p.whole && (len(p.read) > 0 || p.carried.Len() != len(p.all)) {
+		p.whole, p.read, p.carried = true, p.all, syncstate.NewFiles() // a generation is made of every file
 	}
 	return p, nil
+}
+
+// readsAll reports whether each run reads every file of a view. Versions that have expired are left out as long as nothing newer of their entity is stored, and count again once
+// there is.
+func readsAll(view *feature.View) bool { return view.HistoryVersions > 0 && view.TTL > 0 }
+
+// holds reports whether the store has what the view's state says was carried.
+func (s *Syncer) holds(ctx context.Context, view *feature.View, state *twofoldv1.SyncState) (bool, error) {
+	if state.GetFiles() == "" || state.GetDefinitionHash() != view.CarryHash() || state.GetCarryingHash() != view.CarryHash() {
+		return false, nil
+	}
+	stored, _, err := s.o.Online.SyncStates(ctx, []*feature.View{view})
+	if err != nil || stored[0] != online.Synced {
+		return false, err
+	}
+	return s.isMarkedEverywhere(ctx, view.Name, state.GetMark())
 }
 
 // choose finds out which files are read.
 func (p *plan) choose(asOf feature.AsOf) {
 	for _, file := range p.all {
-		if due, ok := p.carried.Due(file); p.isWhole() || !ok || int64(due) <= int64(asOf) {
+		if due, ok := p.carried.Due(file); p.whole || !ok || int64(due) <= int64(asOf) {
 			p.read = append(p.read, file)
 		}
 	}

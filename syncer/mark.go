@@ -18,7 +18,7 @@ func markName(name string) string { return "carried/" + name }
 
 // putMark leaves the mark of a plan that reads every file.
 func (s *Syncer) putMark(ctx context.Context, name string, p *plan) error {
-	if !p.isWhole() {
+	if !p.whole {
 		return nil
 	}
 	p.mark = runID()

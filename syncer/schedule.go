@@ -298,16 +298,18 @@ func (s *Syncer) tidyNow(ctx context.Context, view *feature.View) (next time.Tim
 	if len(states[0].GetRemoving()) == 0 && (next.IsZero() || next.After(s.o.Now())) {
 		return next, nil
 	}
-	lease, err := s.state.Acquire(ctx, view.Name, syncstate.LeaseOptions{Holder: s.holder, Duration: s.o.LeaseDuration})
+	err = s.state.During(ctx, view.Name, s.leaseOptions(false), func(ctx context.Context, lease *syncstate.Lease) error {
+		state, err := s.begin(ctx, lease, view)
+		if err != nil {
+			return err
+		}
+		next = syncstate.NextRetirement(state, keptGenerations(view), s.o.GenerationGrace)
+		return s.removeGenerations(ctx, lease, view)
+	})
 	if err != nil {
 		return time.Time{}, err
 	}
-	state, err := s.begin(lease.Context(), lease, view)
-	if err == nil {
-		next = syncstate.NextRetirement(state, keptGenerations(view), s.o.GenerationGrace)
-		err = s.removeGenerations(lease.Context(), lease, view)
-	}
-	return next, errors.Join(err, lease.Release(context.WithoutCancel(ctx)))
+	return next, nil
 }
 
 // wait is the time from the end of a run to the start of the next.

@@ -13,7 +13,6 @@ import (
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
-	"github.com/twofold-ml/twofold/internal/online"
 	"github.com/twofold-ml/twofold/internal/syncstate"
 )
 
@@ -132,7 +131,7 @@ func (s *Syncer) enterShard(ctx context.Context, view *feature.View, shard Shard
 		return s.joinCarrying(ctx, view, shard)
 	}
 	// Who holds the view's lease may be removing rows from the very place that shards are to write to.
-	return s.underViewLease(ctx, view, func(ctx context.Context, lease *syncstate.Lease) error {
+	return s.state.During(ctx, view.Name, s.leaseOptions(true), func(ctx context.Context, lease *syncstate.Lease) error {
 		if _, err := s.begin(ctx, lease, view); err != nil {
 			return err
 		}
@@ -169,16 +168,6 @@ func (s *Syncer) joinCarrying(ctx context.Context, view *feature.View, shard Sha
 	return s.state.DropFiles(ctx, dropped)
 }
 
-// underViewLease does something under the lease of the view, which it waits for.
-func (s *Syncer) underViewLease(ctx context.Context, view *feature.View, do func(context.Context, *syncstate.Lease) error) error {
-	lease, err := s.state.Acquire(ctx, view.Name, syncstate.LeaseOptions{Holder: s.holder, Duration: s.o.LeaseDuration, Wait: true})
-	if err != nil {
-		return err
-	}
-	err = do(lease.Context(), lease)
-	return errors.Join(err, lease.Release(context.WithoutCancel(ctx)))
-}
-
 // beginShard takes the shard's state for this lease. What it says was carried for another number of shards, or in another epoch, is forgotten.
 func (s *Syncer) beginShard(ctx context.Context, lease *syncstate.Lease, view *feature.View, shard Shard, epoch string) (*twofoldv1.SyncState, error) {
 	dropped := ""
@@ -208,21 +197,19 @@ func (s *Syncer) newShardPlan(ctx context.Context, view *feature.View, main, own
 		return nil, err
 	}
 	if !isOwn {
-		p.why = "no run has carried them all yet"
+		p.whole = true
 		if err := s.putMark(ctx, name, p); err != nil {
 			return nil, err
 		}
 	}
-	isMain, err := s.isWhole(ctx, view, main) // after the mark was left: a server that loses its data from now on shows by that
+	isMain, err := s.holds(ctx, view, main) // after the mark was left: a server that loses its data from now on shows by that
 	switch {
 	case err != nil:
 		return nil, err
-	case r.Full:
-		p.why = "it was asked for"
-	case view.HistoryVersions > 0 && view.TTL > 0:
-		p.why = "it keeps versions that expire" // as in newPlan
+	case r.Full || readsAll(view):
+		p.whole = true
 	case isOwn || isMain:
-		p.why = ""
+		p.whole = false
 		err = errors.Join(s.addCarried(ctx, p, own, isOwn), s.addCarried(ctx, p, main, isMain))
 	}
 	p.choose(asOf)
@@ -243,16 +230,4 @@ func (s *Syncer) addCarried(ctx context.Context, p *plan, state *twofoldv1.SyncS
 		p.carried.Merge(files)
 	}
 	return err
-}
-
-// isWhole reports whether the store has what the view's state says was carried.
-func (s *Syncer) isWhole(ctx context.Context, view *feature.View, state *twofoldv1.SyncState) (bool, error) {
-	if state.GetFiles() == "" || state.GetDefinitionHash() != view.CarryHash() || state.GetCarryingHash() != view.CarryHash() {
-		return false, nil
-	}
-	stored, _, err := s.o.Online.SyncStates(ctx, []*feature.View{view})
-	if err != nil || stored[0] != online.Synced {
-		return false, err
-	}
-	return s.isMarkedEverywhere(ctx, view.Name, state.GetMark())
 }

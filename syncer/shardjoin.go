@@ -28,11 +28,11 @@ func (s *Syncer) finishShards(ctx context.Context, view *feature.View, report *R
 		return nil
 	}
 	report.Note = fmt.Sprintf("all %d shards are done", count)
-	isWhole, err := s.isWhole(ctx, view, all.view)
-	if err != nil || isWhole && all.view.GetSyncedAtMicros() >= all.since {
+	holds, err := s.holds(ctx, view, all.view)
+	if err != nil || holds && all.view.GetSyncedAtMicros() >= all.since {
 		return err // it is served already as of then, or later
 	}
-	return s.underViewLease(ctx, view, func(ctx context.Context, lease *syncstate.Lease) error { return s.joinShards(ctx, lease, view, report) })
+	return s.state.During(ctx, view.Name, s.leaseOptions(true), func(ctx context.Context, lease *syncstate.Lease) error { return s.joinShards(ctx, lease, view, report) })
 }
 
 // notCounted says that what a shard has carried does not count any more.
@@ -85,13 +85,13 @@ func (s *Syncer) joinShards(ctx context.Context, lease *syncstate.Lease, view *f
 	if all.done < report.Shard.Count {
 		return notCounted(view, report.Shard)
 	}
-	isWhole, err := s.isWhole(ctx, view, all.view)
+	holds, err := s.holds(ctx, view, all.view)
 	if err != nil {
 		return err
 	}
 	p := &plan{carried: syncstate.NewFiles(), mark: all.view.GetMark()}
-	if !isWhole {
-		p.why = "its shards have been carried"
+	if !holds {
+		p.whole = true
 		if err := s.putMark(ctx, view.Name, p); err != nil {
 			return err
 		}
@@ -100,12 +100,12 @@ func (s *Syncer) joinShards(ctx context.Context, lease *syncstate.Lease, view *f
 	if err != nil {
 		return err
 	}
-	if err := s.addCarried(ctx, p, all.view, isWhole); err != nil {
+	if err := s.addCarried(ctx, p, all.view, holds); err != nil {
 		return err
 	}
 	files.Merge(p.carried)
 	synced, newest := all.since, all.newest
-	if isWhole {
+	if holds {
 		synced, newest = max(synced, all.view.GetSyncedAtMicros()), max(newest, all.view.GetNewestEventMicros())
 	}
 	if err := s.o.Online.MarkViewSynced(ctx, view, time.UnixMicro(synced)); err != nil {

@@ -100,15 +100,14 @@ func (c *content) add(batch pit.WinnerBatch) {
 	if c == nil {
 		return
 	}
-	isTombstone := func(row int) bool { return batch.Tombstones != nil && batch.Tombstones[row] }
-	for row := range batch.EventTimes.Len() {
-		if !isTombstone(row) {
+	for row := range batch.Len() {
+		if !batch.IsTombstone(row) {
 			c.entities++
 		}
 	}
 	for i, column := range batch.Features {
 		for row, status := range column.Status {
-			if status == feature.Null && !isTombstone(row) {
+			if status == feature.Null && !batch.IsTombstone(row) {
 				c.nulls[c.features[i]]++
 			}
 		}
@@ -156,12 +155,12 @@ func (s *Syncer) Rollback(ctx context.Context, name string, number uint64) (*Ret
 	if view.Sync.Mode != feature.Snapshot {
 		return nil, fault.New(fault.Precondition, "feature view %q has mode INCREMENTAL, which keeps no generations; rollback needs sync.mode: SNAPSHOT", name)
 	}
-	lease, err := s.state.Acquire(ctx, name, syncstate.LeaseOptions{Holder: s.holder, Duration: s.o.LeaseDuration, Wait: true})
-	if err != nil {
-		return nil, err
-	}
-	returned, err := s.rollback(lease.Context(), lease, view, number)
-	return returned, errors.Join(err, lease.Release(context.WithoutCancel(ctx)))
+	var returned *Returned
+	err = s.state.During(ctx, view.Name, s.leaseOptions(true), func(ctx context.Context, lease *syncstate.Lease) (err error) {
+		returned, err = s.rollback(ctx, lease, view, number)
+		return err
+	})
+	return returned, err
 }
 
 func (s *Syncer) rollback(ctx context.Context, lease *syncstate.Lease, view *feature.View, number uint64) (*Returned, error) {

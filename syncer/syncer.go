@@ -206,7 +206,7 @@ func (s *Syncer) lease(ctx context.Context, view *feature.View, report *Report, 
 		report.failed(ctx)
 		return err
 	}
-	lease, err := s.state.Acquire(ctx, r.Shard.stateName(view), syncstate.LeaseOptions{Holder: s.holder, Duration: s.o.LeaseDuration, Wait: r.Wait})
+	lease, err := s.state.Acquire(ctx, r.Shard.stateName(view), s.leaseOptions(r.Wait))
 	if held, ok := errors.AsType[*syncstate.HeldError](err); ok {
 		report.Outcome, report.Note = twofoldv1.SyncOutcome_SYNC_OUTCOME_LEASED, held.Holder
 		return nil
@@ -237,6 +237,11 @@ func (s *Syncer) lease(ctx context.Context, view *feature.View, report *Report, 
 	report.Err, report.Elapsed = err, time.Since(clock)
 	s.end(ctx, view, report, lease)
 	return err
+}
+
+// leaseOptions say how this process takes leases.
+func (s *Syncer) leaseOptions(wait bool) syncstate.LeaseOptions {
+	return syncstate.LeaseOptions{Holder: s.holder, Duration: s.o.LeaseDuration, Wait: wait}
 }
 
 // carryLeased carries a view, or the shard of it that the lease is for.
@@ -409,7 +414,7 @@ func (s *Syncer) remember(
 	}
 	return s.nameFiles(ctx, lease, view, name, func(state *twofoldv1.SyncState) {
 		newest := report.Newest
-		if !p.isWhole() && state.GetNewestEventMicros() > 0 && timeOf(state.GetNewestEventMicros()).After(newest) {
+		if !p.whole && state.GetNewestEventMicros() > 0 && timeOf(state.GetNewestEventMicros()).After(newest) {
 			newest = timeOf(state.GetNewestEventMicros())
 		}
 		state.NewestEventMicros = microsOf(newest)

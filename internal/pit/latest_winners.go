@@ -132,6 +132,9 @@ type WinnerBatch struct {
 // Len returns the number of rows.
 func (b WinnerBatch) Len() int { return b.EventTimes.Len() }
 
+// IsTombstone reports whether a row deletes its entity.
+func (b WinnerBatch) IsTombstone(row int) bool { return b.Tombstones != nil && b.Tombstones[row] }
+
 // Batches reads the values of the given features (indices in View.Features) and gives the winners in the canonical order of the source, in batches of
 // at most batchSize rows (8,192 where it is 0 or less). No batch spans two fragments. An error of yield ends it and is returned as it is; an error of the source
 // names the view. It may be called again, and then gives the same.

@@ -16,12 +16,8 @@ const carriedName = "views"
 
 // Carried returns the views of which syncs have stored rows, by name, in the order of their names.
 func (s *Store) Carried(ctx context.Context) ([]*twofoldv1.CarriedView, error) {
-	stored, err := s.get(ctx, carriedName)
-	if err != nil {
-		return nil, err
-	}
 	list := &twofoldv1.CarriedViews{}
-	if err := unmarshal(stored, list, carriedName); err != nil {
+	if _, err := s.read(ctx, carriedName, list); err != nil {
 		return nil, err
 	}
 	return list.GetViews(), nil

@@ -62,12 +62,8 @@ func (s *Store) Files(ctx context.Context, state *twofoldv1.SyncState) (*Files, 
 	if name == "" {
 		return files, nil
 	}
-	stored, err := s.get(ctx, name)
-	if err != nil {
-		return nil, err
-	}
 	list := &twofoldv1.CarriedFiles{}
-	if err := unmarshal(stored, list, name); err != nil {
+	if _, err := s.read(ctx, name, list); err != nil {
 		return nil, err
 	}
 	if len(list.GetDigests()) != digestBytes*len(list.GetDueMicros()) {

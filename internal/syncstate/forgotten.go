@@ -210,12 +210,9 @@ func (s *Store) LeaveOutForgotten(ctx context.Context, entity *feature.Entity, f
 // The index is there before the buckets and gets its first token after them, so that one that is being made is told from one of which a part was lost. It is read before they are: an
 // entry that is missed comes before a token that was not seen.
 func (s *Store) Forgotten(ctx context.Context) (*Forgotten, error) {
-	stored, err := s.get(ctx, forgottenName)
-	if err != nil {
-		return nil, err
-	}
 	index := &twofoldv1.ForgottenIndex{}
-	if err := unmarshal(stored, index, forgottenName); err != nil {
+	stored, err := s.read(ctx, forgottenName, index)
+	if err != nil {
 		return nil, err
 	}
 	var names []string
@@ -312,12 +309,9 @@ func protoScopes(scopes []Scope) []*twofoldv1.ForgottenScope {
 // ForgottenSince returns the list as it is now: known itself, which may be nil, where it has not changed since that was read.
 func (s *Store) ForgottenSince(ctx context.Context, known *Forgotten) (*Forgotten, error) {
 	if known != nil {
-		stored, err := s.get(ctx, forgottenName)
-		if err != nil {
-			return nil, err
-		}
 		index := &twofoldv1.ForgottenIndex{}
-		if err := unmarshal(stored, index, forgottenName); err != nil {
+		stored, err := s.read(ctx, forgottenName, index)
+		if err != nil {
 			return nil, err
 		}
 		if (stored == nil) == (known.key == nil) && index.GetToken() == known.token {

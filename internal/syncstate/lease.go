@@ -82,6 +82,25 @@ func (s *Store) Acquire(ctx context.Context, view string, o LeaseOptions) (*Leas
 	}
 }
 
+// releaseTimeout bounds the giving back of a lease, which happens whatever has ended the work.
+const releaseTimeout = 5 * time.Second
+
+// During does something under the lease of a view, with the lease's context, and gives the lease back. An error of Acquire is returned as it is. Where the lease was lost meanwhile
+// that is the error, rather than what came of it.
+func (s *Store) During(ctx context.Context, view string, o LeaseOptions, do func(context.Context, *Lease) error) error {
+	lease, err := s.Acquire(ctx, view, o)
+	if err != nil {
+		return err
+	}
+	err = do(lease.Context(), lease)
+	if cause := context.Cause(lease.Context()); err != nil && ctx.Err() == nil && cause != nil {
+		err = cause
+	}
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
+	return errors.Join(err, lease.Release(ending))
+}
+
 // waiting is what Acquire has seen so far.
 type waiting struct {
 	store *Store
@@ -95,12 +114,9 @@ type waiting struct {
 
 // try takes the lease where it is free, or where its holder is dead; else it returns nil, and pause says when to try again.
 func (w *waiting) try(ctx context.Context) (*Lease, error) {
-	stored, err := w.store.get(ctx, leaseName(w.view))
-	if err != nil {
-		return nil, err
-	}
 	now := &twofoldv1.Lease{}
-	if err := unmarshal(stored, now, leaseName(w.view)); err != nil {
+	stored, err := w.store.read(ctx, leaseName(w.view), now)
+	if err != nil {
 		return nil, err
 	}
 	if now.GetHolder() != "" && !w.isDead(now) {
@@ -213,12 +229,9 @@ func (l *Lease) renew(patience time.Duration) (bool, error) {
 
 // relearn reads the lease after a swap of which the answer was lost: it may have taken effect.
 func (l *Lease) relearn(ctx context.Context) {
-	stored, err := l.store.get(ctx, leaseName(l.view))
-	if err != nil {
-		return
-	}
 	now := &twofoldv1.Lease{}
-	if err := unmarshal(stored, now, leaseName(l.view)); err == nil && now.GetNumber() == l.number && now.GetToken() == l.record.GetToken() {
+	stored, err := l.store.read(ctx, leaseName(l.view), now)
+	if err == nil && now.GetNumber() == l.number && now.GetToken() == l.record.GetToken() {
 		l.record, l.stored = now, stored
 	}
 }

@@ -75,12 +75,9 @@ func (s *Store) Update(ctx context.Context, l *Lease, change func(*twofoldv1.Syn
 // swap reads a message, has change change it, and stores it, again and again until nobody else has changed it meanwhile.
 func (s *Store) swap(ctx context.Context, name string, m proto.Message, change func() error) error {
 	for range swapAttempts {
-		stored, err := s.get(ctx, name)
-		if err != nil {
-			return err
-		}
 		proto.Reset(m)
-		if err := unmarshal(stored, m, name); err != nil {
+		stored, err := s.read(ctx, name, m)
+		if err != nil {
 			return err
 		}
 		if err := change(); err != nil {
@@ -107,6 +104,14 @@ func (s *Store) get(ctx context.Context, name string) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	return values[0], nil
+}
+
+// read reads a message, an empty one where none is stored, and returns its bytes too.
+func (s *Store) read(ctx context.Context, name string, m proto.Message) (stored []byte, err error) {
+	if stored, err = s.get(ctx, name); err != nil {
+		return nil, err
+	}
+	return stored, unmarshal(stored, m, name)
 }
 
 // marshal gives the same bytes for the same message, so that a swap that was sent twice is seen to be one.

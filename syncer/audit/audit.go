@@ -199,10 +199,6 @@ func (a *auditor) expect(ctx context.Context) error {
 	})
 }
 
-func isTombstone(batch pit.WinnerBatch, row int) bool {
-	return batch.Tombstones != nil && batch.Tombstones[row]
-}
-
 // moved reports whether the files, or what they say, are other ones by now.
 func (a *auditor) moved(ctx context.Context) (bool, error) {
 	if a.Files == nil {

@@ -53,7 +53,7 @@ func newPairs(batch pit.WinnerBatch, rows []int) *pairs {
 	for _, row := range rows {
 		p.events = append(p.events, feature.EventTime(batch.EventTimes.Int64s[row]))
 		p.created = append(p.created, feature.CreatedTime(batch.CreatedTimes.Int64s[row]))
-		p.tombstones = append(p.tombstones, isTombstone(batch, row))
+		p.tombstones = append(p.tombstones, batch.IsTombstone(row))
 	}
 	return p
 }
