@@ -25,7 +25,7 @@ const (
 	fileRows = 1_000_000
 	// leastFiles of a history, however few rows it has.
 	leastFiles = 4
-	// changedOneIn is how many rows of the history there are to one of the file that is added to it.
+	// changedOneIn is how many rows of the history there are to one of a file that is added to it, and how many entities to one of the second such file.
 	changedOneIn = 100
 	// The rows of a history are spread over spanDays.
 	spanDays = 100
@@ -43,17 +43,31 @@ type history struct {
 // startMicros is the first event time. It is fixed, so that data may be kept for long.
 var startMicros = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 
-// changed is the number of rows of the file that is added later; their numbers follow those of the history.
+// The files that are added later, one after the other: rows of any entities, and rows of few, both newer than all before.
+const (
+	ofAny = iota
+	ofFew
+	addedFiles
+)
+
+// changed is the number of rows of a file that is added later; their numbers follow those of what is there.
 func (h history) changed() int64 { return h.rows / changedOneIn }
 
-// entity returns whose row it is: any, so that an entity's rows are spread over all files.
+// until is the number of rows up to the end of an added file.
+func (h history) until(added int) int64 { return h.rows + int64(added+1)*h.changed() }
+
+// entity returns whose row it is: any, so that an entity's rows are spread over all files, but one of a few in the second file that is added.
 func (h history) entity(row int64) int64 {
-	return rand.New(rand.NewPCG(h.seed, uint64(row))).Int64N(h.entities)
+	entities := h.entities
+	if row >= h.until(ofAny) {
+		entities = max(1, entities/changedOneIn)
+	}
+	return rand.New(rand.NewPCG(h.seed, uint64(row))).Int64N(entities)
 }
 
 // eventMicros returns the event time of a row. Rows are in the order of time, no two at the same.
 func (h history) eventMicros(row int64) int64 {
-	return startMicros + row*(spanDays*24*time.Hour.Microseconds()/(h.rows+h.changed()))
+	return startMicros + row*(spanDays*24*time.Hour.Microseconds()/h.until(ofFew))
 }
 
 // createdMicros returns the created time of a row.
@@ -115,10 +129,14 @@ func (h history) append(b *array.RecordBuilder, from, to int64) {
 }
 
 // name is a name that says all that the history follows from.
-func (h history) name() string { return fmt.Sprintf("rows-%d-of-%d-%d", h.rows, h.entities, h.seed) }
+func (h history) name() string {
+	return fmt.Sprintf("history-%d-of-%d-%d", h.rows, h.entities, h.seed)
+}
 
-// changedKey is where the file that is added later is put into S3; by its name it is the last one.
-func (h history) changedKey() string { return h.name() + "/zz-changed.parquet" }
+// addedKey is where a file that is added later is put into S3; by its name it is the last one.
+func (h history) addedKey(added int) string {
+	return fmt.Sprintf("%s/zz-added-%d.parquet", h.name(), added)
+}
 
 // bucket holds histories in S3.
 const bucket = "sync"
@@ -129,9 +147,9 @@ type folders struct{ root string }
 // gateway is where the S3 service keeps its objects.
 func (f folders) gateway() string { return filepath.Join(f.root, "s3") }
 
-// changed is the file that is added later.
-func (f folders) changed(h history) string {
-	return filepath.Join(f.root, h.name()+"-changed.parquet")
+// added is a file that is added later.
+func (f folders) added(h history, added int) string {
+	return filepath.Join(f.root, fmt.Sprintf("%s-added-%d.parquet", h.name(), added))
 }
 
 // complete exists once all of a history is in S3.
@@ -160,8 +178,10 @@ func (h history) put(ctx context.Context, g *s3gateway.Gateway, f folders) error
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if err := parquetfile.Write(ctx, f.changed(h), h.schema(), h.rows, h.rows+h.changed(), h.append); err != nil {
-		return err
+	for added := range addedFiles {
+		if err := parquetfile.Write(ctx, f.added(h, added), h.schema(), h.until(added)-h.changed(), h.until(added), h.append); err != nil {
+			return err
+		}
 	}
 	return os.WriteFile(f.complete(h), nil, 0o600)
 }

@@ -59,7 +59,7 @@ func (r *reader) read(ctx context.Context) (rows int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	asOf := feature.AsOf(r.history.eventMicros(r.history.rows + r.history.changed()))
+	asOf := feature.AsOf(r.history.eventMicros(r.history.until(ofFew)))
 	winners, err := pit.Latest(ctx, view, store.Table(view).Scan(), pit.LatestOptions{AsOf: asOf, MaxEventTime: feature.EventTime(asOf)})
 	if err != nil || r.onlyKeys {
 		return 0, err

@@ -33,7 +33,7 @@ func TestRun(t *testing.T) {
 	if err := o.run(t.Context(), &out, time.Now()); err != nil {
 		t.Fatalf("%v; it printed:\n%s", err, out.String())
 	}
-	line := regexp.MustCompile(`\nRESULT first_load=[0-9.]+ unchanged_speedup=[0-9.]+ one_percent_speedup=[0-9.]+ peak_mb=[1-9][0-9]* p99_during_sync=[0-9.]+\n$`)
+	line := regexp.MustCompile(`\nRESULT first_load=[0-9.]+ unchanged_speedup=[0-9.]+ one_percent_speedup=[0-9.]+ one_percent_entities_speedup=[0-9.]+ peak_mb=[1-9][0-9]* p99_during_sync=[0-9.]+\n$`)
 	if !line.MatchString(out.String()) {
 		t.Errorf("the result line is not as it should be:\n%s", out.String())
 	}
@@ -96,17 +96,35 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := small.check(right, small.newest(small.rows+small.changed())); err == nil {
+	if err := small.check(right, small.newest(small.until(ofAny))); err == nil {
 		t.Error("rows of before the change passed for those after it")
 	}
+	if entities := small.changedEntities(ofFew); entities > small.entities/changedOneIn {
+		t.Errorf("the second file that is added has rows of %d entities", entities)
+	}
+	if entities := small.changedEntities(ofAny); entities <= small.entities/changedOneIn {
+		t.Errorf("the first file that is added has rows of %d entities only", entities)
+	}
+}
+
+// changedEntities is of how many entities an added file has rows.
+func (h history) changedEntities(added int) int64 {
+	before, after := h.newest(h.until(added)-h.changed()), h.newest(h.until(added))
+	changed := int64(0)
+	for entity := range before {
+		if before[entity] != after[entity] {
+			changed++
+		}
+	}
+	return changed
 }
 
 func TestResultLine(t *testing.T) {
 	b := &bench{rounds: []round{{
-		first: load{run: run{elapsed: 10 * time.Second, peakBytes: 300e6}}, changed: load{run: run{elapsed: time.Second}}, unchanged: []run{{elapsed: 100 * time.Millisecond}},
-		floor: 8 * time.Second, floorRows: 1000, firstRows: 1000,
+		first: load{run: run{elapsed: 10 * time.Second, peakBytes: 300e6}}, unchanged: []run{{elapsed: 100 * time.Millisecond}},
+		changed: [addedFiles]load{{run: run{elapsed: time.Second}}, {run: run{elapsed: 200 * time.Millisecond}}}, floor: 8 * time.Second, floorRows: 1000, firstRows: 1000,
 	}}}
-	if got, want := b.resultLine(), "RESULT first_load=0.80 unchanged_speedup=100.0 one_percent_speedup=10.0 peak_mb=300"; got != want {
+	if got, want := b.resultLine(), "RESULT first_load=0.80 unchanged_speedup=100.0 one_percent_speedup=10.0 one_percent_entities_speedup=50.0 peak_mb=300"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

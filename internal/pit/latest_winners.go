@@ -135,6 +135,9 @@ func (b WinnerBatch) Len() int { return b.EventTimes.Len() }
 // IsTombstone reports whether a row deletes its entity.
 func (b WinnerBatch) IsTombstone(row int) bool { return b.Tombstones != nil && b.Tombstones[row] }
 
+// firstBatch is the most rows of the first batch of Winners.Batches; each of the next may have twice as many.
+const firstBatch = 8192
+
 // Batches reads the values of the given features (indices in View.Features) and gives the winners in the canonical order of the source, in batches of
 // at most batchSize rows (8,192 where it is 0 or less). No batch spans two fragments. An error of yield ends it and is returned as it is; an error of the source
 // names the view. It may be called again, and then gives the same.
@@ -143,16 +146,19 @@ func (b WinnerBatch) IsTombstone(row int) bool { return b.Tombstones != nil && b
 // InvalidText for what becomes of its entity.
 //
 // A fragment is asked once a batch, so a source that cannot skip to a row reads a fragment again for each of its batches: for such sources choose
-// large batches.
+// large batches. The first ones are smaller, so that what becomes of them can begin early.
 func (w *Winners) Batches(ctx context.Context, batchSize int, features []int, yield func(WinnerBatch) error) error {
 	if batchSize <= 0 {
-		batchSize = 8192
+		batchSize = firstBatch
 	}
 	b := w.newBatch(features, min(batchSize, len(w.refs)))
 	invalid := map[winnerRef]bool{}
 	defer w.leaveOutInvalid(invalid)
+	size := min(batchSize, firstBatch)
 	for f := range w.ends {
-		for refs := range slices.Chunk(w.share(f), batchSize) {
+		for rest := w.share(f); len(rest) > 0; size = min(2*size, batchSize) {
+			refs := rest[:min(size, len(rest))]
+			rest = rest[len(refs):]
 			valid := b
 			err := fault.Guard(func() (err error) {
 				if err = w.fill(ctx, &b, f, refs, features); err == nil {

@@ -164,6 +164,67 @@ func TestKeys(t *testing.T) {
 	require.EqualValues(t, 1, c.DBSize(t.Context()).Val())
 }
 
+// TestExpiryOfKeys: a key lives as long as the view that lives longest, and one of a single view exactly as long as that view's row, whatever was stored before.
+func TestExpiryOfKeys(t *testing.T) {
+	server := testenv.Redis(t)
+	s := open(t, Options{URL: server.URL, Prefix: "tf"})
+	defer s.Close()
+	admin := redis.NewClient(&redis.Options{Addr: server.Addr})
+	defer admin.Close()
+	now := time.Now().Add(time.Hour).UnixMilli()
+	soon, later, latest := now, now+1000, now+2000
+	const never, absent = 0, -1
+	for _, other := range []int64{absent, never, soon, latest} {
+		for _, own := range []int64{absent, never, soon, later, latest} {
+			for _, event := range []int64{1, 2, 3} { // the stored row is of 2
+				for _, at := range []int64{never, soon, later, latest} {
+					require.NoError(t, admin.FlushAll(t.Context()).Err())
+					put := func(view string, event, at int64) driver.Outcome {
+						r := oneRow("e", event)
+						r.View, r.ExpireAtMillis = view, at
+						outcome, err := writeOne(t.Context(), s, r)
+						require.NoError(t, err)
+						return outcome
+					}
+					want := at
+					if other != absent {
+						put("w", 2, other)
+						want = longer(other, want)
+					}
+					if own != absent {
+						put("v", 2, own)
+						if other != absent {
+							want = longer(own, want) // whose row is longer there was kept for, and nothing shortens that
+						}
+					}
+					outcome, wanted := put("v", event, at), driver.Written
+					switch {
+					case own != absent && event == 1:
+						wanted = driver.Older
+						if want = own; other != absent {
+							want = longer(other, own)
+						}
+					case own != absent && event == 2:
+						wanted = driver.Unchanged
+					}
+					what := fmt.Sprintf("another view's row until %d, its own until %d, then one of event time %d until %d", other, own, event, at)
+					require.Equal(t, wanted, outcome, what)
+					got := max(never, admin.PExpireTime(t.Context(), "tf:user:e").Val().Milliseconds())
+					require.Equal(t, want, got, what)
+				}
+			}
+		}
+	}
+}
+
+// longer is the later of two times of expiry, of which 0 is never.
+func longer(a, b int64) int64 {
+	if a == 0 || b == 0 {
+		return 0
+	}
+	return max(a, b)
+}
+
 // TestDamagedStoredRows: a value that is no StoredRow is replaced by the next row, and never breaks a write.
 func TestDamagedStoredRows(t *testing.T) {
 	server := testenv.Redis(t)

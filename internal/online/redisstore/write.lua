@@ -23,21 +23,23 @@ end
 
 -- Stores one row, whatever is stored.
 local function store(key, view, new, at)
+  local old = call('HGET', key, view)
+  if old and old ~= new then
+    if not replaces(new, old) then return '2' end
+    call('HSET', key, view, new)
+    -- Mostly the new row lives longer than all that is stored of the key. GT came with Redis 7, as PEXPIRETIME did.
+    if at == '0' or not hasExpireTime or call('PEXPIREAT', key, at, 'GT') == 0 then expire(key, expireTime(key), at) end
+    return '1'
+  end
   local present = expireTime(key)
   if present == -2 then
     call('HSET', key, view, new)
     if at ~= '0' then call('PEXPIREAT', key, at) end
     return '1'
   end
-  local old = call('HGET', key, view)
-  if old == new then
-    expire(key, present, at)
-    return '3'
-  end
-  if old and not replaces(new, old) then return '2' end
-  call('HSET', key, view, new)
+  if not old then call('HSET', key, view, new) end
   expire(key, present, at)
-  return '1'
+  return old and '3' or '1'
 end
 
 -- More keys than these are not asked for at once: what unpack can do is limited.
