@@ -138,6 +138,13 @@ feature_views:
 
 const convergentUsers = 6
 
+// inMemory is an online store that nothing but the test knows of, and that drops nothing by itself.
+func inMemory(t require.TestingT) driver.Driver {
+	d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
+	require.NoError(t, err)
+	return d
+}
+
 func newConvergence(t *testing.T, r *rand.Rand, d driver.Driver, definitions string) *convergence {
 	c := &convergence{T: t, r: r, clock: &clock{}, dir: t.TempDir(), definitions: definitions, lease: 20 * time.Millisecond, driver: &mortal{Driver: d, left: -1}, files: map[string][][4]int64{}}
 	require.NoError(t, os.MkdirAll(filepath.Join(c.dir, "v"), 0o700))
@@ -294,9 +301,7 @@ func TestConvergesWhereverItDies(t *testing.T) {
 		runs = 10
 	}
 	eachSeed(t, runs, func(t *testing.T, r *rand.Rand) {
-		d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
-		require.NoError(t, err)
-		c := newConvergence(t, r, d, convergentDefinitions)
+		c := newConvergence(t, r, inMemory(t), convergentDefinitions)
 		defer c.close()
 		c.run(6)
 	})

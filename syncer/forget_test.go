@@ -24,7 +24,6 @@ import (
 	"github.com/twofold-ml/twofold/internal/offline"
 	"github.com/twofold-ml/twofold/internal/online"
 	"github.com/twofold-ml/twofold/internal/online/driver"
-	"github.com/twofold-ml/twofold/internal/online/pebblestore"
 	"github.com/twofold-ml/twofold/internal/online/redisstore"
 	"github.com/twofold-ml/twofold/internal/syncstate"
 	"github.com/twofold-ml/twofold/internal/testenv"
@@ -299,8 +298,7 @@ func (f *forgetting) check(synced bool) {
 func (f *forgetting) inFiles(name string) map[int64]bool {
 	view, err := f.env.Definitions.Registry.View(name)
 	require.NoError(f, err)
-	d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
-	require.NoError(f, err)
+	d := inMemory(f)
 	store := online.NewStore(d, online.Options{Now: f.clock.Now})
 	defer store.Close()
 	s, err := syncer.New(syncer.Options{Registry: f.env.Definitions.Registry, Online: store, Offline: f.env.Offline, Now: f.clock.Now, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
@@ -386,8 +384,7 @@ func TestForgottenStayForgotten(t *testing.T) {
 		runs = 3
 	}
 	eachSeed(t, runs, func(t *testing.T, r *rand.Rand) {
-		d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
-		require.NoError(t, err)
+		d := inMemory(t)
 		newForgetting(t, r, d).run(8)
 	})
 }
@@ -404,9 +401,7 @@ func TestForgottenStayForgottenOnRedis(t *testing.T) {
 
 // TestForgetSays: a look changes nothing and tells what there is; the receipt tells what went; an entity without views is refused; exact leaves others alone.
 func TestForgetSays(t *testing.T) {
-	d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
-	require.NoError(t, err)
-	f := newForgetting(t, rand.New(rand.NewPCG(1, 2)), d)
+	f := newForgetting(t, rand.New(rand.NewPCG(1, 2)), inMemory(t))
 	for _, view := range forgetViews {
 		push(t, f.env, view, 100, "a")
 		push(t, f.env, view, 100, "b")
@@ -467,12 +462,7 @@ func push(t *testing.T, env *servertest.Env, name string, number int64, item str
 
 // TestImportForgotten: a store that lost its data is given the list again, and what a sync brought back meanwhile goes.
 func TestImportForgotten(t *testing.T) {
-	open := func() driver.Driver {
-		d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
-		require.NoError(t, err)
-		return d
-	}
-	f := newForgetting(t, rand.New(rand.NewPCG(3, 4)), open())
+	f := newForgetting(t, rand.New(rand.NewPCG(3, 4)), inMemory(t))
 	f.sync()
 	f.forget(1)
 	f.forget(2)
@@ -485,7 +475,7 @@ func TestImportForgotten(t *testing.T) {
 	list, err := syncstate.New(f.env.Online).Forgotten(t.Context())
 	require.NoError(t, err)
 
-	other := online.NewStore(open(), online.Options{Now: f.clock.Now})
+	other := online.NewStore(inMemory(t), online.Options{Now: f.clock.Now})
 	defer other.Close()
 	s, err := syncer.New(syncer.Options{Registry: f.env.Definitions.Registry, Online: other, Offline: f.env.Offline, Now: f.clock.Now, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	require.NoError(t, err)
@@ -508,9 +498,7 @@ func TestImportForgotten(t *testing.T) {
 
 // TestForgetWaitsForASync: while a run has the view's lease the rows are not removed, for it may be writing them.
 func TestForgetWaitsForASync(t *testing.T) {
-	d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
-	require.NoError(t, err)
-	f := newForgetting(t, rand.New(rand.NewPCG(5, 6)), d)
+	f := newForgetting(t, rand.New(rand.NewPCG(5, 6)), inMemory(t))
 	state := syncstate.New(f.env.Online)
 	lease, err := state.Acquire(t.Context(), "latest", syncstate.LeaseOptions{Holder: "a sync", Duration: 50 * time.Millisecond})
 	require.NoError(t, err)

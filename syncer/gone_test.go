@@ -17,7 +17,6 @@ import (
 	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/internal/online"
 	"github.com/twofold-ml/twofold/internal/online/driver"
-	"github.com/twofold-ml/twofold/internal/online/pebblestore"
 	"github.com/twofold-ml/twofold/internal/online/redisstore"
 	"github.com/twofold-ml/twofold/internal/syncstate"
 	"github.com/twofold-ml/twofold/internal/testenv"
@@ -139,9 +138,7 @@ var everyLayout = []string{"latest", "history", "snapshot"} // all of one entity
 func TestGoneViews(t *testing.T) {
 	for _, gone := range everyLayout {
 		t.Run(gone, func(t *testing.T) {
-			d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
-			require.NoError(t, err)
-			g := newGoer(t, rand.New(rand.NewPCG(1, 1)), d)
+			g := newGoer(t, rand.New(rand.NewPCG(1, 1)), inMemory(t))
 			left, before := without(forgetDefinitions, gone), g.generations(gone)
 			g.runAll(left)
 			require.Empty(t, g.removeGone(left), "it is only noted")
@@ -184,9 +181,7 @@ func TestGoneViews(t *testing.T) {
 
 // TestGoneViewsThatLookLikeAMistake: definitions of another system remove nothing, unless that is asked for; none at all never do.
 func TestGoneViewsThatLookLikeAMistake(t *testing.T) {
-	d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
-	require.NoError(t, err)
-	g := newGoer(t, rand.New(rand.NewPCG(1, 1)), d)
+	g := newGoer(t, rand.New(rand.NewPCG(1, 1)), inMemory(t))
 	g.clock.Advance(time.Hour)
 	other := without(forgetDefinitions, forgetViews...) + `
   - {name: another, entity: user, source: {path: latest, event_time_column: at}, features: [{name: x, type: INT64}]}
@@ -195,14 +190,14 @@ func TestGoneViewsThatLookLikeAMistake(t *testing.T) {
 	g.runAll(other)
 	for range 2 {
 		for _, definitions := range []string{other, empty} {
-			_, err = g.syncer(definitions).RemoveGone(t.Context(), false)
+			_, err := g.syncer(definitions).RemoveGone(t.Context(), false)
 			require.Equal(t, fault.Precondition, fault.KindOf(err))
 			require.ErrorContains(t, err, "looks like a mistake")
 			require.ErrorContains(t, err, "devices, history, items, ")
 		}
 		g.clock.Advance(2 * removalGrace)
 	}
-	_, err = g.syncer(empty).RemoveGone(t.Context(), true)
+	_, err := g.syncer(empty).RemoveGone(t.Context(), true)
 	require.Equal(t, fault.Precondition, fault.KindOf(err))
 	g.checkViews(forgetViews...)
 	removed, err := g.syncer(other).RemoveGone(t.Context(), true)
@@ -221,9 +216,7 @@ func TestLeftPlaces(t *testing.T) {
 		"a snapshot's":   {"snapshot", "name: snapshot, entity: user,", "name: snapshot, entity: person,"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
-			require.NoError(t, err)
-			g := newGoer(t, rand.New(rand.NewPCG(1, 1)), d)
+			g := newGoer(t, rand.New(rand.NewPCG(1, 1)), inMemory(t))
 			before := g.generations(change.view)
 			changed := strings.Replace(forgetDefinitions, change.old, change.new, 1)
 			changed = strings.Replace(changed, "entities:\n", "entities:\n  - {name: person, keys: [{name: user_id, type: INT64}]}\n", 1)
@@ -263,9 +256,7 @@ func (g *goer) keysAt(view *feature.View, generations []uint64) (keys []string) 
 
 // TestKeysOfAnotherMeaning: where keys are given other types or another order, rows by the old ones would be taken for other entities', so that they go before the new ones come.
 func TestKeysOfAnotherMeaning(t *testing.T) {
-	d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
-	require.NoError(t, err)
-	g := newGoer(t, rand.New(rand.NewPCG(1, 1)), d)
+	g := newGoer(t, rand.New(rand.NewPCG(1, 1)), inMemory(t))
 	push(t, g.env, "items", 77, "only pushed")
 	view, err := g.env.Definitions.Registry.View("items")
 	require.NoError(t, err)
@@ -287,8 +278,7 @@ func TestKeysOfAnotherMeaning(t *testing.T) {
 // TestGoneViewsWhereverItDies kills what removes views at every call of the store: the next one makes it good, and nothing else is touched.
 func TestGoneViewsWhereverItDies(t *testing.T) {
 	eachSeed(t, 25, func(t *testing.T, r *rand.Rand) {
-		d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
-		require.NoError(t, err)
+		d := inMemory(t)
 		newGoer(t, r, d).dieAndRemove()
 	})
 }
@@ -342,9 +332,7 @@ func (g *goer) dieAndRemove() {
 
 // TestRunRemovesGoneViews: a syncer that runs on notes by itself that a view went, and removes it; one that is told to keep such rows does not.
 func TestRunRemovesGoneViews(t *testing.T) {
-	d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
-	require.NoError(t, err)
-	g := newGoer(t, rand.New(rand.NewPCG(1, 1)), d)
+	g := newGoer(t, rand.New(rand.NewPCG(1, 1)), inMemory(t))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	s, err := syncer.New(syncer.Options{Registry: registry(t, forgetDefinitions), Online: g.env.Online, Offline: g.env.Offline, RemovedViewsGrace: 20 * time.Millisecond,

@@ -20,17 +20,10 @@ import (
 	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/internal/online"
 	"github.com/twofold-ml/twofold/internal/online/driver"
-	"github.com/twofold-ml/twofold/internal/online/pebblestore"
 	"github.com/twofold-ml/twofold/internal/syncstate"
 	"github.com/twofold-ml/twofold/server/servertest"
 	"github.com/twofold-ml/twofold/syncer"
 )
-
-func inMemory(t *testing.T) driver.Driver {
-	d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
-	require.NoError(t, err)
-	return d
-}
 
 func (c *convergence) syncerOf(definitions string, store *online.Store, lease time.Duration) *syncer.Syncer {
 	s, err := syncer.New(syncer.Options{

@@ -19,7 +19,6 @@ import (
 	"github.com/twofold-ml/twofold/internal/offline"
 	"github.com/twofold-ml/twofold/internal/online"
 	"github.com/twofold-ml/twofold/internal/online/driver"
-	"github.com/twofold-ml/twofold/internal/online/pebblestore"
 	"github.com/twofold-ml/twofold/internal/online/redisstore"
 	"github.com/twofold-ml/twofold/internal/syncstate"
 	"github.com/twofold-ml/twofold/internal/testenv"
@@ -281,9 +280,7 @@ func TestLastGoodRowsWhereverItDies(t *testing.T) {
 		runs = 10
 	}
 	eachSeed(t, runs, func(t *testing.T, r *rand.Rand) {
-		d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
-		require.NoError(t, err)
-		c := newConvergence(t, r, d, convergentLastGood)
+		c := newConvergence(t, r, inMemory(t), convergentLastGood)
 		defer c.close()
 		last := start
 		for range 8 {

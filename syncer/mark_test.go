@@ -9,7 +9,6 @@ import (
 
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/online/driver"
-	"github.com/twofold-ml/twofold/internal/online/pebblestore"
 )
 
 // servers is a driver of many servers, one of which may have lost its data: its mark, and so its rows.
@@ -46,8 +45,7 @@ func (s *servers) Marks(ctx context.Context, name string) ([][]byte, error) {
 func TestServerLosesItsData(t *testing.T) {
 	for name, definitions := range map[string]string{"incremental": convergentDefinitions, "snapshot": snapshotDefinitions("")} {
 		t.Run(name, func(t *testing.T) {
-			d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
-			require.NoError(t, err)
+			d := inMemory(t)
 			many := &servers{Driver: d}
 			c := newConvergence(t, rand.New(rand.NewPCG(1, 1)), many, definitions)
 			defer c.close()

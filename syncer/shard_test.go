@@ -22,7 +22,6 @@ import (
 	"github.com/twofold-ml/twofold/internal/offline"
 	"github.com/twofold-ml/twofold/internal/online"
 	"github.com/twofold-ml/twofold/internal/online/driver"
-	"github.com/twofold-ml/twofold/internal/online/pebblestore"
 	"github.com/twofold-ml/twofold/internal/syncstate"
 	"github.com/twofold-ml/twofold/server/servertest"
 	"github.com/twofold-ml/twofold/syncer"
@@ -141,9 +140,7 @@ func shardedEnvironment(t *testing.T, d driver.Driver) (*servertest.Env, *clock,
 
 // TestSnapshotsHaveNoShards: a generation is made by one run.
 func TestSnapshotsHaveNoShards(t *testing.T) {
-	d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
-	require.NoError(t, err)
-	c := newConvergence(t, rand.New(rand.NewPCG(1, 1)), d, snapshotDefinitions(""))
+	c := newConvergence(t, rand.New(rand.NewPCG(1, 1)), inMemory(t), snapshotDefinitions(""))
 	defer c.close()
 	c.put("a.parquet", 1, 0, 1, 2)
 	report := c.syncShard(syncer.Shard{Index: 0, Count: 2})
@@ -153,15 +150,14 @@ func TestSnapshotsHaveNoShards(t *testing.T) {
 
 // TestShardsOfAnotherDefinition: what a shard has carried does not count any more once rows of another definition may have taken its place, not even when the first one comes back.
 func TestShardsOfAnotherDefinition(t *testing.T) {
-	d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
-	require.NoError(t, err)
-	c := newConvergence(t, rand.New(rand.NewPCG(1, 1)), d, convergentDefinitions)
+	c := newConvergence(t, rand.New(rand.NewPCG(1, 1)), inMemory(t), convergentDefinitions)
 	defer c.close()
 	other := strings.Replace(convergentDefinitions, "{name: x, type: INT64}", "{name: x, type: INT64, column: user_id}", 1)
 	require.NotEqual(t, convergentDefinitions, other)
 	c.put("a.parquet", 1, 0, 1, 2, 3, 4, 5)
 	use := func(definitions string) {
 		c.definitions = definitions
+		var err error
 		c.view, err = registry(t, definitions).View("v")
 		require.NoError(t, err)
 	}
@@ -208,9 +204,7 @@ func TestShardsConverge(t *testing.T) {
 		runs = 10
 	}
 	eachSeed(t, runs, func(t *testing.T, r *rand.Rand) {
-		d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
-		require.NoError(t, err)
-		c := newConvergence(t, r, d, convergentDefinitions)
+		c := newConvergence(t, r, inMemory(t), convergentDefinitions)
 		defer c.close()
 		var past []snapshotOf
 		write := func() {
@@ -321,8 +315,7 @@ func TestShardsOfVersions(t *testing.T) {
 
 // TestServerLosesItsDataBetweenShards: rows of a shard that a server has lost since are carried again before the view is marked as synced.
 func TestServerLosesItsDataBetweenShards(t *testing.T) {
-	d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
-	require.NoError(t, err)
+	d := inMemory(t)
 	many := &lossy{Driver: d}
 	c := newConvergence(t, rand.New(rand.NewPCG(1, 1)), many, convergentDefinitions)
 	defer c.close()
@@ -367,9 +360,7 @@ func (f *lossy) Marks(ctx context.Context, name string) ([][]byte, error) {
 // TestShardsAndForgetting: what is forgotten while a shard is carried is gone once both are done, and comes back through shards when it is allowed again. A view that goes from the
 // definitions takes what is known of its shards with it.
 func TestShardsAndForgetting(t *testing.T) {
-	d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
-	require.NoError(t, err)
-	c := newConvergence(t, rand.New(rand.NewPCG(1, 1)), d, convergentDefinitions)
+	c := newConvergence(t, rand.New(rand.NewPCG(1, 1)), inMemory(t), convergentDefinitions)
 	defer c.close()
 	c.put("a.parquet", 1, 0, 1, 2, 3, 4, 5)
 	both := func() (read int64) {
@@ -387,6 +378,7 @@ func TestShardsAndForgetting(t *testing.T) {
 	state := syncstate.New(c.store)
 	running := map[int]*syncstate.Lease{}
 	for i := range 2 {
+		var err error
 		running[i], err = state.Acquire(t.Context(), syncstate.ShardName("v", i), syncstate.LeaseOptions{Holder: "a shard", Duration: 100 * time.Millisecond, Wait: true})
 		require.NoError(t, err)
 	}

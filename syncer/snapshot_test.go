@@ -20,7 +20,6 @@ import (
 	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/internal/online"
 	"github.com/twofold-ml/twofold/internal/online/driver"
-	"github.com/twofold-ml/twofold/internal/online/pebblestore"
 	"github.com/twofold-ml/twofold/internal/syncstate"
 	"github.com/twofold-ml/twofold/syncer"
 )
@@ -31,9 +30,7 @@ func snapshotDefinitions(snapshot string) string {
 
 // snapshots is a source that is served by snapshots.
 func snapshots(t *testing.T, checks string) *convergence {
-	d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
-	require.NoError(t, err)
-	c := newConvergence(t, rand.New(rand.NewPCG(1, 1)), d, snapshotDefinitions(checks))
+	c := newConvergence(t, rand.New(rand.NewPCG(1, 1)), inMemory(t), snapshotDefinitions(checks))
 	c.lease = 10 * time.Second // nobody dies
 	t.Cleanup(c.close)
 	return c
@@ -205,8 +202,7 @@ func (f *forgetful) Write(ctx context.Context, rows []driver.Row) ([]driver.Outc
 
 // TestAuditBeforePublish: a generation in which a row is not as the files say does not go live.
 func TestAuditBeforePublish(t *testing.T) {
-	d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
-	require.NoError(t, err)
+	d := inMemory(t)
 	f := &forgetful{Driver: d}
 	c := newConvergence(t, rand.New(rand.NewPCG(1, 1)), f, strings.Replace(snapshotDefinitions(""), "mode: SNAPSHOT", "mode: SNAPSHOT, audit: BEFORE_PUBLISH", 1))
 	defer c.close()
@@ -277,9 +273,7 @@ func TestModeChanges(t *testing.T) {
 // made; the next run makes it good; and nothing stays of what was given up.
 func TestSnapshotsWhereverTheyDie(t *testing.T) {
 	eachSeed(t, 60, func(t *testing.T, r *rand.Rand) {
-		d, err := pebblestore.Open(pebblestore.Options{InMemory: true, SweepInterval: -1})
-		require.NoError(t, err)
-		c := newConvergence(t, r, d, snapshotDefinitions("min_entities: 0, max_entity_drop: 1"))
+		c := newConvergence(t, r, inMemory(t), snapshotDefinitions("min_entities: 0, max_entity_drop: 1"))
 		defer c.close()
 		begun := map[uint64]bool{}
 		var before map[int64]int64

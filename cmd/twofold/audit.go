@@ -102,15 +102,11 @@ var errDiffers = errors.New("the online store does not hold what the files say")
 
 func (a *app) audit(ctx context.Context, c config.Config, names []string, o auditOptions) error {
 	c.HotCache.MaxBytes = 0 // the store itself is asked
-	p, err := a.open(ctx, c)
+	p, set, err := a.openDefined(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer p.close()
-	set, err := p.definitions(ctx)
-	if err != nil {
-		return err
-	}
 	views, err := plannedViews(set.Registry, names)
 	if err != nil {
 		return err

@@ -115,15 +115,11 @@ func (d *demo) configuration(loaded *config.Loaded, exit bool) config.Config {
 
 func (d *demo) run(ctx context.Context, c config.Config, exit bool) error {
 	a := d.app
-	p, err := a.open(ctx, c)
+	p, set, err := a.openDefined(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer p.close()
-	set, err := p.definitions(ctx)
-	if err != nil {
-		return err
-	}
 	r := set.Registry
 	fmt.Fprintf(a.out, "Definitions: %s, %s, %s (%s)\n", count(len(r.Entities()), "entity", "entities"),
 		count(len(r.Views()), "feature view", "feature views"), count(len(r.Services()), "feature service", "feature services"), c.Definitions)

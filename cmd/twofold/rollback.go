@@ -41,15 +41,11 @@ under way.`,
 }
 
 func (a *app) rollback(ctx context.Context, c config.Config, view string, generation uint64) error {
-	p, err := a.open(ctx, c)
+	p, set, err := a.openDefined(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer p.close()
-	set, err := p.definitions(ctx)
-	if err != nil {
-		return err
-	}
 	s, err := syncer.New(syncer.Options{Registry: set.Registry, Online: p.online, Offline: p.offline, Now: p.now, Logger: p.quiet()})
 	if err != nil {
 		return err

@@ -51,15 +51,11 @@ func (a *app) serve(ctx context.Context, c config.Config) error {
 	tuneCollector()
 	signals, stop := catchReloads()
 	defer stop()
-	p, err := a.open(ctx, c)
+	p, set, err := a.openDefined(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer p.close()
-	set, err := p.definitions(ctx)
-	if err != nil {
-		return err
-	}
 	p.greet(ctx, set)
 	s, err := p.newServing(set)
 	if err != nil {

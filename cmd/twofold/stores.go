@@ -63,6 +63,20 @@ func (a *app) open(ctx context.Context, c config.Config) (*process, error) {
 	return p, nil
 }
 
+// openDefined opens the stores and reads the definitions. close must follow, unless there is an error.
+func (a *app) openDefined(ctx context.Context, c config.Config) (*process, *definition.Set, error) {
+	p, err := a.open(ctx, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	set, err := p.definitions(ctx)
+	if err != nil {
+		p.close()
+		return nil, nil, err
+	}
+	return p, set, nil
+}
+
 func s3Config(c config.Config) offline.S3Config {
 	return offline.S3Config{
 		Endpoint: c.S3.Endpoint, Region: c.S3.Region, PathStyle: c.UsesPathStyle(), AccessKeyID: c.S3.AccessKeyID,

@@ -100,15 +100,11 @@ func (a *app) sync(ctx context.Context, c config.Config, o syncOptions) error {
 		signals, stop = catchReloads()
 		defer stop()
 	}
-	p, err := a.open(ctx, c)
+	p, set, err := a.openDefined(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer p.close()
-	set, err := p.definitions(ctx)
-	if err != nil {
-		return err
-	}
 	p.greet(ctx, set)
 	if o.once && c.Log.Level != "debug" {
 		p.log = p.quiet() // each run that succeeds has its line on standard output

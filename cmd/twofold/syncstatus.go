@@ -126,7 +126,7 @@ func (s *syncStatus) expect(views []*feature.View) {
 // rowOutcomes are the counts of a run by what became of the rows.
 func rowOutcomes(r syncer.Report) map[string]int64 {
 	return map[string]int64{
-		"read": r.RowsRead, "pruned": r.RowsPruned, "bad": r.RowsBad.Total(), "future": r.RowsFuture, "superseded": r.RowsSuperseded, "forgotten": r.RowsForgotten,
+		"read": r.RowsRead, "pruned": r.RowsPruned, "bad": r.RowsBad.Total(), "future": r.RowsFuture, "superseded": r.RowsSuperseded, "forgotten": r.RowsForgotten, "other_shards": r.RowsOtherShards,
 		"written": r.Written, "older": r.Older, "unchanged": r.Unchanged, "expired": r.RowsExpired + r.Expired,
 	}
 }

@@ -593,7 +593,8 @@ type SyncStatus struct {
 	LastRun *SyncRun `protobuf:"bytes,5,opt,name=last_run,json=lastRun,proto3" json:"last_run,omitempty"`
 	// Start of the last run that carried every row, microseconds since the Unix epoch, UTC; 0 is none.
 	LastGoodMicros int64 `protobuf:"fixed64,6,opt,name=last_good_micros,json=lastGoodMicros,proto3" json:"last_good_micros,omitempty"`
-	// When the next run is due, microseconds since the Unix epoch, UTC; 0 where none is scheduled.
+	// When the next run is due by the schedule, microseconds since the Unix epoch, UTC; 0 where none is scheduled. After a run that failed, a syncer that
+	// keeps running tries again sooner.
 	NextRunMicros int64 `protobuf:"fixed64,7,opt,name=next_run_micros,json=nextRunMicros,proto3" json:"next_run_micros,omitempty"`
 	// How far the newest row is behind the clock. Unset where there is none.
 	Lag *durationpb.Duration `protobuf:"bytes,8,opt,name=lag,proto3" json:"lag,omitempty"`
