@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/parquet"
@@ -42,6 +43,8 @@ type pageHeader struct {
 	defBytes, repBytes       int32
 	isCompressed             bool
 	hasBody                  bool
+	checksum                 uint32
+	hasChecksum              bool
 }
 
 // parsePageHeader reads a page header from the start of b and gives its length. errCompactShort asks for more bytes.
@@ -56,6 +59,8 @@ func parsePageHeader(b []byte) (h pageHeader, length int, err error) {
 			h.uncompressed = r.int32()
 		case id == 3 && kind == compactI32:
 			h.compressed = r.int32()
+		case id == 4 && kind == compactI32:
+			h.checksum, h.hasChecksum = uint32(r.int32()), true
 		case kind == compactStruct && (id == 5 || id == 7 || id == 8):
 			h.parseBody(r, id)
 		default:
@@ -248,11 +253,24 @@ func (p *pageReader) readHeader(end int64) (pageHeader, int, error) {
 	}
 }
 
+// readBody reads what follows a page header, and checks it where its writer left a checksum: the CRC-32 of gzip of the bytes as they are in the file,
+// levels included (https://github.com/apache/parquet-format/blob/master/README.md#checksumming). Without it, damaged values may be read as other values.
+func (p *pageReader) readBody(h pageHeader, at int64) ([]byte, error) {
+	raw, err := p.span.at(p.ctx, at, int(h.compressed))
+	if err != nil || !h.hasChecksum {
+		return raw, err
+	}
+	if sum := crc32.ChecksumIEEE(raw); sum != h.checksum {
+		return nil, fmt.Errorf("a page's checksum is %08x, and its writer left %08x: the file was damaged since, or is not what was written; copy or write it again", sum, h.checksum)
+	}
+	return raw, nil
+}
+
 func (p *pageReader) readDictionary(h pageHeader, at int64) error {
 	if p.dictionary != nil {
 		return errors.New("it has two dictionaries")
 	}
-	raw, err := p.span.at(p.ctx, at, int(h.compressed))
+	raw, err := p.readBody(h, at)
 	if err != nil {
 		return err
 	}
@@ -264,7 +282,7 @@ func (p *pageReader) readDictionary(h pageHeader, at int64) error {
 }
 
 func (p *pageReader) dataPage(h pageHeader, at int64) (*dataPage, error) {
-	raw, err := p.span.at(p.ctx, at, int(h.compressed))
+	raw, err := p.readBody(h, at)
 	if err != nil {
 		return nil, err
 	}

@@ -72,3 +72,8 @@ by_duckdb("mutated_duckdb_v2.parquet", "compression uncompressed, row_group_size
 # An encoding that is not read.
 pq.write_table(table().select(["id", "ts", "fixed"]).slice(0, 2), HERE / "pyarrow_fixed_delta.parquet", use_dictionary=False, compression="none",
                column_encoding={"id": "PLAIN", "ts": "PLAIN", "fixed": "DELTA_BYTE_ARRAY"})
+# Pages with checksums.
+for version, compression, dictionary in [("1.0", "snappy", True), ("2.0", "zstd", True), ("1.0", "none", False), ("2.0", "none", False)]:
+    name = f"checksums_v{version[0]}_{compression}.parquet"
+    pq.write_table(table().select(["id", "ts", "i32", "f64", "word", "flag", "list"]), HERE / name, row_group_size=40, data_page_size=120, write_batch_size=10,
+                   write_page_checksum=True, data_page_version=version, compression=compression, use_dictionary=dictionary, write_statistics=False)
