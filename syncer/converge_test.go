@@ -296,11 +296,7 @@ func (c *convergence) run(steps int) {
 
 // TestConvergesWhereverItDies kills syncers at every call of the store, before and after its effect, while files come and change: the next one makes it good.
 func TestConvergesWhereverItDies(t *testing.T) {
-	runs := 60
-	if testing.Short() {
-		runs = 10
-	}
-	eachSeed(t, runs, func(t *testing.T, r *rand.Rand) {
+	eachSeed(t, 60, func(t *testing.T, r *rand.Rand) {
 		c := newConvergence(t, r, inMemory(t), convergentDefinitions)
 		defer c.close()
 		c.run(6)
@@ -320,8 +316,11 @@ func TestConvergesWhereverItDiesOnRedis(t *testing.T) {
 }
 
 // eachSeed runs a test with so many seeds, which it prints, those among them that have found something once; TWOFOLD_SEED names one to be repeated, TWOFOLD_TEST_SEEDS says how many
-// times as many there are to be.
+// times as many there are to be, and -short makes them few.
 func eachSeed(t *testing.T, n int, test func(t *testing.T, r *rand.Rand)) {
+	if testing.Short() {
+		n = min(n, 5)
+	}
 	if text := os.Getenv("TWOFOLD_TEST_SEEDS"); text != "" {
 		times, err := strconv.Atoi(text)
 		require.NoError(t, err)

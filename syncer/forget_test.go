@@ -379,11 +379,7 @@ func (f *forgetting) run(steps int) {
 // TestForgottenStayForgotten forgets users at random moments among syncs and pushes, wherever the command dies: nothing of them is stored until they are allowed again, and everybody else is as if
 // nobody had been forgotten.
 func TestForgottenStayForgotten(t *testing.T) {
-	runs := 12
-	if testing.Short() {
-		runs = 3
-	}
-	eachSeed(t, runs, func(t *testing.T, r *rand.Rand) {
+	eachSeed(t, 12, func(t *testing.T, r *rand.Rand) {
 		d := inMemory(t)
 		newForgetting(t, r, d).run(8)
 	})

@@ -275,11 +275,7 @@ feature_views:
 // TestLastGoodRowsWhereverItDies kills syncers at every call of the store while files come, rows are pushed and time passes: until a run succeeds no row is lost, and then
 // the store has what it would have without all that.
 func TestLastGoodRowsWhereverItDies(t *testing.T) {
-	runs := 30
-	if testing.Short() {
-		runs = 10
-	}
-	eachSeed(t, runs, func(t *testing.T, r *rand.Rand) {
+	eachSeed(t, 30, func(t *testing.T, r *rand.Rand) {
 		c := newConvergence(t, r, inMemory(t), convergentLastGood)
 		defer c.close()
 		last := start

@@ -199,11 +199,7 @@ type snapshotOf struct {
 // TestShardsConverge kills shards, of several numbers of them, and runs of the whole view at every call of the store, while files come and change. Whenever the view is marked as synced as of a moment, the store has
 // the newest rows of that moment, or newer ones; once all shards are done it has what one run would have left, and that has nothing more to do.
 func TestShardsConverge(t *testing.T) {
-	runs := 30
-	if testing.Short() {
-		runs = 10
-	}
-	eachSeed(t, runs, func(t *testing.T, r *rand.Rand) {
+	eachSeed(t, 30, func(t *testing.T, r *rand.Rand) {
 		c := newConvergence(t, r, inMemory(t), convergentDefinitions)
 		defer c.close()
 		var past []snapshotOf

@@ -275,15 +275,7 @@ func (f *forgetting) export(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	file, err := f.app.createOutput(ctx, f.exportTo, s3Config(f.process.config), offline.CreateOptions{Overwrite: true})
-	if err != nil {
-		return err
-	}
-	defer file.abandon()
-	if _, err := file.Write(text); err != nil {
-		return err
-	}
-	if err := file.commit(ctx); err != nil {
+	if err := f.app.writeOutput(ctx, f.exportTo, s3Config(f.process.config), offline.CreateOptions{Overwrite: true}, text); err != nil {
 		return err
 	}
 	f.app.complain(fmt.Sprintf("wrote %s; whoever has this file can find out whether somebody they know of is in it, so keep it as you keep the keys", count(list.Len(), "entry", "entries")))

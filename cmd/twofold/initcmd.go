@@ -66,15 +66,7 @@ func (a *app) initialize(ctx context.Context, c config.Config, source, out strin
 	if _, err := os.Stat(out); err == nil {
 		return fault.New(fault.Precondition, "%s is there already; give --out another name, or remove it", out)
 	}
-	file, err := a.createOutput(ctx, out, s3Config(c), offline.CreateOptions{})
-	if err != nil {
-		return err
-	}
-	defer file.abandon()
-	if _, err := file.Write(text); err != nil {
-		return err
-	}
-	if err := file.commit(ctx); err != nil {
+	if err := a.writeOutput(ctx, out, s3Config(c), offline.CreateOptions{}, text); err != nil {
 		return err
 	}
 	fmt.Fprintf(a.err, "wrote %s; read it through, then check it with `twofold lint %s`\n", out, out)

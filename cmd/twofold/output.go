@@ -50,6 +50,19 @@ func (a *app) createOutput(ctx context.Context, path string, s3 offline.S3Config
 	return &output{Writer: file, file: file}, nil
 }
 
+// writeOutput writes a text to where createOutput says.
+func (a *app) writeOutput(ctx context.Context, path string, s3 offline.S3Config, options offline.CreateOptions, text []byte) error {
+	out, err := a.createOutput(ctx, path, s3, options)
+	if err != nil {
+		return err
+	}
+	defer out.abandon()
+	if _, err := out.Write(text); err != nil {
+		return err
+	}
+	return out.commit(ctx)
+}
+
 // commit makes the file appear under its name.
 func (o *output) commit(ctx context.Context) error {
 	if o.file == nil {

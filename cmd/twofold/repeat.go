@@ -175,18 +175,10 @@ func (a *app) saveManifest(c *connection, job *trainJob, m *twofoldv1.Historical
 		}
 		return "", nil
 	}
-	out, err := a.createOutput(c.ctx, job.manifest, s3Config(c.config), offline.CreateOptions{Overwrite: true})
-	if err != nil {
-		return "", err
-	}
-	defer out.abandon()
 	m.ArrowIpc = nil // it went into the file
 	text, err := formatJSON(m)
 	if err != nil {
 		return "", err
 	}
-	if _, err := out.Write(text); err != nil {
-		return "", err
-	}
-	return job.manifest, out.commit(c.ctx)
+	return job.manifest, a.writeOutput(c.ctx, job.manifest, s3Config(c.config), offline.CreateOptions{Overwrite: true}, text)
 }
