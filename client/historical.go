@@ -210,7 +210,7 @@ func (h *historicalCall) sendColumns(rows iter.Seq2[*twofoldv1.ColumnBatch, erro
 func (h *historicalCall) sendArrow(in io.Reader) error {
 	for {
 		chunk := make([]byte, arrowChunkBytes)
-		n, readErr := io.ReadFull(in, chunk)
+		n, readErr := fill(chunk, in)
 		if n > 0 {
 			if err := h.sendChunk(&twofoldv1.EntityRows{Rows: &twofoldv1.EntityRows_ArrowIpc{ArrowIpc: chunk[:n]}}); err != nil {
 				return err
@@ -218,12 +218,22 @@ func (h *historicalCall) sendArrow(in io.Reader) error {
 			h.tell(func(p *Progress) { p.BytesSent += int64(n) })
 		}
 		switch {
-		case errors.Is(readErr, io.EOF) || errors.Is(readErr, io.ErrUnexpectedEOF):
+		case errors.Is(readErr, io.EOF):
 			return nil
 		case readErr != nil:
 			return fmt.Errorf("read entity rows: %w", readErr)
 		}
 	}
+}
+
+// fill reads until b is full or in ends. Unlike io.ReadFull it tells the end of in (io.EOF) from in's own io.ErrUnexpectedEOF, which says that more should have come.
+func fill(b []byte, in io.Reader) (n int, err error) {
+	for n < len(b) && err == nil {
+		var read int
+		read, err = in.Read(b[n:])
+		n += read
+	}
+	return n, err
 }
 
 // receive hands on every message before the manifest, then the end of an Arrow stream, and checks that all is there.

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -105,6 +106,27 @@ func TestProgressWhileSending(t *testing.T) {
 			}
 			if last := seen[len(seen)-1]; last.RowsReceived != 3 || last.Server.GetRowsScanned() != 9 || last.Server.GetPhase() != twofoldv1.HistoricalProgress_PHASE_SCANNING {
 				t.Errorf("the last progress is %+v", last)
+			}
+		})
+	}
+}
+
+// TestEntityRowsCutOff: a reader that says that its own input was cut off, as those of files that are compressed and of HTTP do, is not taken for one that has ended.
+func TestEntityRowsCutOff(t *testing.T) {
+	for name, in := range map[string]io.Reader{
+		"at once": iotest.ErrReader(io.ErrUnexpectedEOF), "after rows": io.MultiReader(strings.NewReader("rows"), iotest.ErrReader(io.ErrUnexpectedEOF)),
+		"with rows": iotest.DataErrReader(io.MultiReader(strings.NewReader("rows"), iotest.ErrReader(io.ErrUnexpectedEOF))),
+	} {
+		t.Run(name, func(t *testing.T) {
+			cl := dialServer(t, historicalServer{answer: func(stream twofoldv1.FeatureService_GetHistoricalFeaturesServer) error {
+				if err := drain(stream); err != nil {
+					return err
+				}
+				return errors.Join(stream.Send(schema("s")), stream.Send(batch(1, "b")), stream.Send(manifest(1, "e")))
+			}})
+			m, err := cl.HistoricalArrow(t.Context(), &twofoldv1.HistoricalHeader{}, in, io.Discard, nil)
+			if m != nil || !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Errorf("%v, %v", m, err)
 			}
 		})
 	}
