@@ -114,7 +114,7 @@ func (s *checkedStream) next() error {
 	size := binary.LittleEndian.Uint32(prefix)
 	if size == continuation {
 		prefix = prefix[:8]
-		if _, err := io.ReadFull(s.in, prefix[4:]); err != nil {
+		if err := readRest(s.in, prefix[4:]); err != nil {
 			return err
 		}
 		size = binary.LittleEndian.Uint32(prefix[4:])
@@ -129,7 +129,7 @@ func (s *checkedStream) next() error {
 	}
 	head := make([]byte, len(prefix)+int(size))
 	copy(head, prefix)
-	if _, err := io.ReadFull(s.in, head[len(prefix):]); err != nil {
+	if err := readRest(s.in, head[len(prefix):]); err != nil {
 		s.head = nil
 		return err
 	}
@@ -143,4 +143,13 @@ func (s *checkedStream) next() error {
 	}
 	s.head, s.body = head, body
 	return nil
+}
+
+// readRest fills b with what has to follow: the end of the input is none of the stream here, but says that it was cut off.
+func readRest(in io.Reader, b []byte) error {
+	_, err := io.ReadFull(in, b)
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }

@@ -111,6 +111,28 @@ func TestNewReaderRefusesCutStreams(t *testing.T) {
 	}
 }
 
+// TestNewReaderRefusesCutPrefixes: a stream that ends after the length of a message, or half of that, was cut off.
+func TestNewReaderRefusesCutPrefixes(t *testing.T) {
+	data := stream(t)
+	marker := []byte{0xff, 0xff, 0xff, 0xff}
+	for at := 0; ; {
+		next := bytes.Index(data[at:], marker)
+		if next < 0 {
+			break
+		}
+		at += next
+		for _, n := range []int{1, 4, 6, 8} {
+			if at+n >= len(data) {
+				continue
+			}
+			if rows, err := readStream(bytes.NewReader(data[:at+n])); err == nil {
+				t.Errorf("cut %d bytes after the start of the message at %d, the stream is taken for whole, with %d rows", n, at, rows)
+			}
+		}
+		at += len(marker)
+	}
+}
+
 func TestNewReaderLimits(t *testing.T) {
 	size := func(n uint32) []byte {
 		return binary.LittleEndian.AppendUint32([]byte{0xff, 0xff, 0xff, 0xff}, n)
