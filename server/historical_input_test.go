@@ -171,6 +171,28 @@ func TestHistoricalBadArrow(t *testing.T) {
 	}
 }
 
+// TestHistoricalTwoArrowStreams: all chunks together are one stream. Where each is one of its own, the rows of those after the first are not left out without a word.
+func TestHistoricalTwoArrowStreams(t *testing.T) {
+	env := start(t)
+	record := arrowRecord(t, map[string]arrow.Array{
+		"user_id": jsonArray(t, arrow.PrimitiveTypes.Int64, "[1, 1]"), "event_timestamp": jsonArray(t, &arrow.TimestampType{Unit: arrow.Second}, "[1, 2]"),
+	})
+	var stream bytes.Buffer
+	w := ipc.NewWriter(&stream, ipc.WithSchema(record.Schema()))
+	if err := w.Write(record); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h := &header{Features: []string{"profile:name"}, Format: twofoldv1.HistoricalFormat_HISTORICAL_FORMAT_ARROW_IPC}
+	if _, err := train(t.Context(), t, env.GRPCAddress, h, arrowChunk(stream.Bytes()), arrowChunk(nil)); err != nil {
+		t.Errorf("a stream and an empty chunk: %v", err)
+	}
+	_, err := train(t.Context(), t, env.GRPCAddress, h, arrowChunk(stream.Bytes()), arrowChunk(stream.Bytes()))
+	wantError(t, err, codes.InvalidArgument, "entity_rows.arrow_ipc", "after row 2", "one Arrow IPC stream")
+}
+
 // TestHistoricalArrowForms: compressed bodies, keys in dictionaries and small integers are all the same.
 func TestHistoricalArrowForms(t *testing.T) {
 	env := start(t)

@@ -209,8 +209,15 @@ func (r *arrowReceiver) decode(in io.Reader) (err error) {
 	if err := reader.Err(); err != nil {
 		return fault.InvalidField("entity_rows.arrow_ipc", "the Arrow IPC stream breaks off or is damaged after row %d: %w", r.call.rows.Len(), err)
 	}
-	_, err = io.Copy(io.Discard, in)
-	return err
+	var more [1]byte
+	switch _, err := io.ReadFull(in, more[:]); {
+	case err == nil:
+		return fault.InvalidField("entity_rows.arrow_ipc", "the Arrow IPC stream ends after row %d, but more bytes follow, whose rows would be lost; all chunks together are one Arrow IPC stream", r.call.rows.Len())
+	case errors.Is(err, io.EOF):
+		return nil
+	default:
+		return err
+	}
 }
 
 func (r *arrowReceiver) add(chunk *twofoldv1.EntityRows) error {

@@ -23,6 +23,8 @@ type arrowFile struct {
 	from   source
 	limits arrowwire.Limits
 	schema *arrow.Schema
+	// hasIndex says that it is an IPC file.
+	hasIndex bool
 }
 
 func openArrow(ctx context.Context, from source, o Options) (*Reader, error) {
@@ -43,7 +45,8 @@ func (a *arrowFile) open(ctx context.Context) (r *ipc.Reader, failing *failingIn
 	if _, err := in.ReadAt(magic[:], 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, nil, err
 	}
-	if string(magic[:len(arrowMagic)]) == arrowMagic {
+	a.hasIndex = string(magic[:len(arrowMagic)]) == arrowMagic
+	if a.hasIndex {
 		var end [len(arrowMagic)]byte
 		if _, err := in.ReadAt(end[:], in.Size()-int64(len(end))); err != nil && !errors.Is(err, io.EOF) {
 			return nil, nil, err
@@ -85,13 +88,29 @@ func (a *arrowFile) each(ctx context.Context, yield func(arrow.RecordBatch) erro
 			return in.fault(fmt.Sprintf("the Arrow stream is damaged in record %d (counted from 0)", n), err)
 		}
 		if !more {
-			return nil
+			return a.checkEnd(in)
 		}
 		if err := yield(r.RecordBatch()); err != nil {
 			return err
 		}
 	}
 	return ctx.Err()
+}
+
+// checkEnd refuses a stream after whose end more comes, such as another stream, whose rows would be lost.
+func (a *arrowFile) checkEnd(in *failingInput) error {
+	if a.hasIndex {
+		return nil
+	}
+	var more [1]byte
+	switch _, err := io.ReadFull(in, more[:]); {
+	case err == nil:
+		return fault.New(fault.Invalid, "more bytes follow the end of the Arrow stream; where they are another stream, make one of the two")
+	case errors.Is(err, io.EOF):
+		return nil
+	default:
+		return err
+	}
 }
 
 // fault gives the error of a decoder: why reading failed, or what is wrong with the bytes.

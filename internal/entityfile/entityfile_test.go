@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -265,6 +266,10 @@ func TestDamagedArrow(t *testing.T) {
 	require.ErrorContains(t, read("x.arrow", nil, Options{}), "neither an Arrow file nor an Arrow stream")
 	stream := streamOf(t, []arrow.RecordBatch{sample(t, 100), sample(t, 100)})
 	require.ErrorContains(t, read("x.arrows", stream[:len(stream)-100], Options{}), "the Arrow stream is damaged in record 1 (counted from 0)")
+
+	// Of streams one after the other, those after the first are not left out without a word.
+	require.NoError(t, read("x.arrows", stream, Options{}))
+	require.ErrorContains(t, read("x.arrows", append(slices.Clone(stream), stream...), Options{}), "more bytes follow the end of the Arrow stream")
 
 	err := read("large.arrow", whole, Options{MaxBatchBytes: 1000})
 	require.ErrorContains(t, err, "the limit is 1000; send smaller batches")
