@@ -243,7 +243,7 @@ func parseRowGroup(meta *metadata.FileMetaData, g int, fileSize int64, columns [
 		if c.natural != feature.Timestamp {
 			continue
 		}
-		if times, ok := timesOf(m, c); ok {
+		if times, ok := timesOf(meta, g, c); ok {
 			group.times = append(group.times, leafTimes{c.leaf, times})
 		}
 	}

@@ -1,6 +1,7 @@
 package offline
 
 import (
+	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/arrow-go/v18/parquet/schema"
 
@@ -42,14 +43,14 @@ func (g rowGroup) timesOf(c column) (feature.TimeRange, bool) {
 }
 
 // timesOf gives the least and the greatest time of a column by its statistics, if there are sound ones.
-func timesOf(group *metadata.RowGroupMetaData, c column) (_ feature.TimeRange, ok bool) {
+func timesOf(meta *metadata.FileMetaData, group int, c column) (_ feature.TimeRange, ok bool) {
 	defer func() {
 		if recover() != nil { // statistics of the wrong length
 			ok = false
 		}
 	}()
-	m, err := group.ColumnChunk(c.leaf)
-	if err != nil {
+	m, err := meta.RowGroup(group).ColumnChunk(c.leaf)
+	if err != nil || !hasBothBounds(meta, group, c) {
 		return feature.TimeRange{}, false
 	}
 	stats, err := m.Statistics() // none for INT96, nor from writers known to write wrong ones
@@ -63,6 +64,19 @@ func timesOf(group *metadata.RowGroupMetaData, c column) (_ feature.TimeRange, o
 		return timesBetween(c, int64(stats.Min()), int64(stats.Max()))
 	}
 	return feature.TimeRange{}, false
+}
+
+// hasBothBounds reports whether statistics have a least and a greatest value. The format allows either to be left out, and arrow-go takes what is not there for 0.
+func hasBothBounds(meta *metadata.FileMetaData, group int, c column) bool {
+	stats := meta.RowGroups[group].Columns[c.leaf].MetaData.Statistics
+	switch {
+	case stats == nil:
+		return false
+	case meta.Schema.Column(c.leaf).ColumnOrder() == parquet.ColumnOrders.TypeDefinedOrder: // which arrow-go looks at too, to choose between the old bounds and the new
+		return stats.IsSetMinValue() && stats.IsSetMaxValue()
+	default:
+		return stats.IsSetMin() && stats.IsSetMax()
+	}
 }
 
 // timesBetween gives the times between two stored values of a column; false where it is none of times, or they are out of order.
