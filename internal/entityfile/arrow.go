@@ -3,7 +3,6 @@ package entityfile
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
@@ -42,13 +41,13 @@ func openArrow(ctx context.Context, from source, o Options) (*Reader, error) {
 func (a *arrowFile) open(ctx context.Context) (r *ipc.Reader, failing *failingInput, err error) {
 	in := a.from.Bytes(ctx)
 	var magic [8]byte
-	if _, err := in.ReadAt(magic[:], 0); err != nil && !errors.Is(err, io.EOF) {
+	if _, err := in.ReadAt(magic[:], 0); err != nil && !isEnd(err) {
 		return nil, nil, err
 	}
 	a.hasIndex = string(magic[:len(arrowMagic)]) == arrowMagic
 	if a.hasIndex {
 		var end [len(arrowMagic)]byte
-		if _, err := in.ReadAt(end[:], in.Size()-int64(len(end))); err != nil && !errors.Is(err, io.EOF) {
+		if _, err := in.ReadAt(end[:], in.Size()-int64(len(end))); err != nil && !isEnd(err) {
 			return nil, nil, err
 		}
 		if in.Size() < int64(len(magic)+len(end)) || string(end[:]) != arrowMagic {
@@ -97,16 +96,17 @@ func (a *arrowFile) each(ctx context.Context, yield func(arrow.RecordBatch) erro
 	return ctx.Err()
 }
 
-// checkEnd refuses a stream after whose end more comes, such as another stream, whose rows would be lost.
+// checkEnd refuses an end that comes from a failure of reading, which Arrow may take for an end, and a stream after whose end more comes, such as another
+// stream, whose rows would be lost.
 func (a *arrowFile) checkEnd(in *failingInput) error {
-	if a.hasIndex {
-		return nil
+	if in.err != nil || a.hasIndex {
+		return in.err
 	}
 	var more [1]byte
 	switch _, err := io.ReadFull(in, more[:]); {
 	case err == nil:
 		return fault.New(fault.Invalid, "more bytes follow the end of the Arrow stream; where they are another stream, make one of the two")
-	case errors.Is(err, io.EOF):
+	case isEnd(err):
 		return nil
 	default:
 		return err

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"math"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -182,6 +185,57 @@ func TestReplacedWhileRead(t *testing.T) {
 			}
 		}
 	})
+}
+
+// closingSource is a file of which only the first bytes can be read: then the connection is closed without an answer, which HTTP tells as an error that wraps io.EOF.
+type closingSource struct {
+	data  []byte
+	after int64
+}
+
+func (s *closingSource) Bytes(context.Context) *io.SectionReader {
+	return io.NewSectionReader(s, 0, int64(len(s.data)))
+}
+
+func (s *closingSource) Unchanged() error { return nil }
+
+func (s *closingSource) ReadAt(p []byte, offset int64) (int, error) {
+	if offset+int64(len(p)) > s.after {
+		return 0, fault.New(fault.Unavailable, "read s3://b/x: %w", &url.Error{Op: "Get", URL: "http://s3/b/x", Err: io.EOF})
+	}
+	return copy(p, s.data[offset:]), nil
+}
+
+// TestConnectionClosedWhileRead: a connection that is closed without an answer is not the end of the rows.
+func TestConnectionClosedWhileRead(t *testing.T) {
+	large := arrowReadBytes/64 + 1
+	first, second := streamOf(t, []arrow.RecordBatch{sample(t, large)}), streamOf(t, []arrow.RecordBatch{sample(t, large), sample(t, large)})
+	betweenRecords := int64(len(first) - 8) // without the end-of-stream marker
+	require.Greater(t, int(betweenRecords), arrowReadBytes)
+	rows := strings.Repeat(sampleCSV[strings.IndexByte(sampleCSV, '\n')+1:], csvReadBytes/len(sampleCSV)*3)
+	text := sampleCSV[:strings.IndexByte(sampleCSV, '\n')+1] + rows
+	for name, c := range map[string]struct {
+		data   []byte
+		format Format
+		after  int64
+	}{
+		"csv": {[]byte(text), CSV, csvReadBytes}, "arrow": {second, Arrow, betweenRecords},
+	} {
+		t.Run(name, func(t *testing.T) {
+			source := &closingSource{c.data, int64(len(c.data))}
+			r, err := openBytes(t.Context(), source, c.format, Options{})
+			require.NoError(t, err)
+			r.close = func() error { return nil }
+			source.after = c.after
+			_, err = readAll(t.Context(), r)
+			require.ErrorContains(t, err, `read s3://b/x: Get "http://s3/b/x": EOF`)
+			require.Equal(t, fault.Unavailable, fault.KindOf(err), err)
+			if c.format == CSV {
+				_, err = openBytes(t.Context(), source, c.format, Options{})
+				require.Error(t, err)
+			}
+		})
+	}
 }
 
 // TestTimes: far times are read as they are; a null one is refused with its place, and a column that holds none too.
