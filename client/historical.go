@@ -218,7 +218,7 @@ func (h *historicalCall) sendArrow(in io.Reader) error {
 			h.tell(func(p *Progress) { p.BytesSent += int64(n) })
 		}
 		switch {
-		case errors.Is(readErr, io.EOF):
+		case readErr == io.EOF: //nolint:errorlint // the end of a reader is io.EOF itself; what only wraps it is a failure, such as a connection that was closed
 			return nil
 		case readErr != nil:
 			return fmt.Errorf("read entity rows: %w", readErr)

@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"strings"
@@ -111,11 +112,12 @@ func TestProgressWhileSending(t *testing.T) {
 	}
 }
 
-// TestEntityRowsCutOff: a reader that says that its own input was cut off, as those of files that are compressed and of HTTP do, is not taken for one that has ended.
+// TestEntityRowsCutOff: a reader that says that its own input was cut off, as those of files that are compressed and of HTTP do, is not taken for one that has ended; nor is one
+// whose error only wraps io.EOF.
 func TestEntityRowsCutOff(t *testing.T) {
 	for name, in := range map[string]io.Reader{
 		"at once": iotest.ErrReader(io.ErrUnexpectedEOF), "after rows": io.MultiReader(strings.NewReader("rows"), iotest.ErrReader(io.ErrUnexpectedEOF)),
-		"with rows": iotest.DataErrReader(io.MultiReader(strings.NewReader("rows"), iotest.ErrReader(io.ErrUnexpectedEOF))),
+		"connection closed": iotest.ErrReader(fmt.Errorf("%w: %w", io.ErrUnexpectedEOF, io.EOF)), "with rows": iotest.DataErrReader(io.MultiReader(strings.NewReader("rows"), iotest.ErrReader(io.ErrUnexpectedEOF))),
 	} {
 		t.Run(name, func(t *testing.T) {
 			cl := dialServer(t, historicalServer{answer: func(stream twofoldv1.FeatureService_GetHistoricalFeaturesServer) error {
