@@ -67,7 +67,13 @@ func (a *app) openStandardInput(ctx context.Context, options entityfile.Options)
 	if err != nil {
 		return nil, err
 	}
-	free := func() { _ = file.Close(); _ = os.Remove(file.Name()) }
+	// Without a name nothing is left of it, however the program ends. Systems on which an open file keeps its name remove it at the end.
+	nameless := os.Remove(file.Name()) == nil
+	free := func() {
+		if _ = file.Close(); !nameless {
+			_ = os.Remove(file.Name())
+		}
+	}
 	if _, err := io.Copy(file, a.input(ctx)); err != nil {
 		free()
 		return nil, fmt.Errorf("copy standard input to a temporary file: %w", err)

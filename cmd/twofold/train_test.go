@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -99,6 +100,28 @@ func TestTrainFormats(t *testing.T) {
 	require.NoError(t, json.Unmarshal(text, &m))
 	require.Equal(t, "4", m["row_count"])
 	d.stop(t, syscall.SIGTERM)
+}
+
+// TestStandardInputLeavesNoFile: the copy of standard input has no name while it is read, so that nothing is left of entity rows where the program is killed.
+func TestStandardInputLeavesNoFile(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("an open file keeps its name")
+	}
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	rows, err := (&app{in: strings.NewReader("origin,event_timestamp,x\nJFK,2013-07-01,1\nEWR,2013-07-01,2\n")}).openEntities(t.Context(), entityFile{path: "-", timeColumn: "event_timestamp",
+		types: map[string]feature.Type{"event_timestamp": feature.Timestamp}})
+	require.NoError(t, err)
+	defer rows.close()
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, left)
+	count := int64(0)
+	require.NoError(t, rows.Each(t.Context(), func(record arrow.RecordBatch) error {
+		count += record.NumRows()
+		return nil
+	}))
+	require.EqualValues(t, 2, count)
 }
 
 // expectedTemperatures are temperature and event time of the rows of rowsCSV, found in the example's files by this test alone.
