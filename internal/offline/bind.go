@@ -48,6 +48,9 @@ func (s *source) bind(w wanted) (binding, error) {
 		b.constant.AppendMissing(feature.Null)
 		return b, nil
 	}
+	if isTwice(s.footer.columns, w.name) {
+		return b, fault.New(fault.Precondition, "%s has two columns %q, and nothing says which of them is the %s column; rename one", s.object.at, w.name, w.role)
+	}
 	b.stored = c
 	if err := c.canRead(w.t); err != nil {
 		return b, fault.New(fault.Precondition, "%s: %s column %q is %s, not %v: %w", s.object.at, w.role, w.name, c.found(), w.t, err)

@@ -159,6 +159,17 @@ func findColumn(columns []column, name string) (column, bool) {
 	return columns[i], true
 }
 
+// isTwice reports whether two columns have that exact name: the format does not forbid it.
+func isTwice(columns []column, name string) bool {
+	found := 0
+	for _, c := range columns {
+		if c.name == name {
+			found++
+		}
+	}
+	return found > 1
+}
+
 // describe says what is stored in a column, in Parquet's words.
 func describe(d *schema.Column) string {
 	if d == nil {
