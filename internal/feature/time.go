@@ -30,8 +30,13 @@ func TTLOf(d time.Duration) TTL {
 	return t
 }
 
-// Duration converts back.
-func (t TTL) Duration() time.Duration { return time.Duration(t) * time.Microsecond }
+// Duration converts back; what is longer than the longest duration, as TTLOf of that is by its rounding, is the longest.
+func (t TTL) Duration() time.Duration {
+	if t > math.MaxInt64/TTL(time.Microsecond) {
+		return math.MaxInt64
+	}
+	return time.Duration(t) * time.Microsecond
+}
 
 // Tighten returns the shorter of t and other, where 0 is for ever.
 func (t TTL) Tighten(other TTL) TTL {

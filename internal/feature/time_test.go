@@ -25,6 +25,9 @@ func TestTTLOf(t *testing.T) {
 	if got := TTLOf(90 * time.Second).Duration(); got != 90*time.Second {
 		t.Errorf("90s came back as %v", got)
 	}
+	if got := TTLOf(math.MaxInt64).Duration(); got != math.MaxInt64 {
+		t.Errorf("the longest duration came back as %v", got)
+	}
 }
 
 func TestTTLTighten(t *testing.T) {
