@@ -101,6 +101,12 @@ func (o *forgetOptions) parse(cmd *cobra.Command, args []string) error {
 	case ways > 1 || (ways == 1 && len(args) > 0):
 		return usagef(cmd, "--export, --import and --clear-list are about the whole list; give one of them, and no entity")
 	case ways == 1:
+		// A look that changes something, or the whole list for some who are in it, is not what anybody asks for.
+		for _, flag := range []string{"dry-run", "allow", "file", "exact"} {
+			if cmd.Flags().Changed(flag) {
+				return usagef(cmd, "--export, --import and --clear-list are about the whole list; leave --%s out", flag)
+			}
+		}
 		return nil
 	case len(args) == 0 || strings.Contains(args[0], "="):
 		return usagef(cmd, "name the entity, and then its keys; for example twofold forget user user_id=42")
