@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -77,9 +78,11 @@ func (f *Folders) Run(ctx context.Context) error {
 	return nil
 }
 
-// begin goes by a router. Files that it names and the one before did not are known from now on, and not told of, because a view that is new is run anyway.
+// begin goes by a router. Files that it names and the one before did not, for the same view, are known from now on, and not told of, because a view that is new is run anyway. Others
+// that are not known have come while nobody watched, and are told of.
 func (f *Folders) begin(router *Router, first bool) {
 	f.stopWatching()
+	before := f.router
 	f.router, f.roots = router, router.localRoots()
 	for path := range f.files {
 		if len(router.Views(path)) == 0 {
@@ -98,7 +101,7 @@ func (f *Folders) begin(router *Router, first bool) {
 	if first {
 		f.logger.Info("watching local files for events", "places", len(f.roots), "polling", f.watcher == nil)
 	}
-	f.scan(f.learn)
+	f.scan(func(path string, info fs.FileInfo) { f.learn(before, path, info) })
 	f.reached.set(router)
 }
 
@@ -386,13 +389,22 @@ func (w *walk) path(path string) {
 	w.inside = w.inside[:len(w.inside)-1]
 }
 
-// learn takes a file as known.
-func (f *Folders) learn(path string, info fs.FileInfo) {
-	if f.files[path] == nil {
+// learn takes a file as known that is of no view that the router before, nil for none, named it for.
+func (f *Folders) learn(before *Router, path string, info fs.FileInfo) {
+	if f.files[path] == nil && !isShared(before, f.router, path) {
 		f.files[path] = &watchedFile{size: info.Size(), modified: info.ModTime()}
 		return
 	}
 	f.notice(path, info)
+}
+
+// isShared reports whether a file is of one view by two routers, of which the first may be nil.
+func isShared(a, b *Router, path string) bool {
+	if a == nil {
+		return false
+	}
+	views := a.Views(path)
+	return slices.ContainsFunc(b.Views(path), func(view string) bool { return slices.Contains(views, view) })
 }
 
 // notice looks whether a file has changed.

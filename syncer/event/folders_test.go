@@ -185,6 +185,30 @@ func TestFoldersRouterIsReplaced(t *testing.T) {
 	assert.Equal(t, root+"/w/1.parquet", trigger.First.URL)
 }
 
+// TestFoldersFileThatComesWhileTheRouterIsReplaced: a view that both routers have is not run for the new one, so a file of it that comes in between is told of. Where a view or its path is
+// new, what is there is known.
+func TestFoldersFileThatComesWhileTheRouterIsReplaced(t *testing.T) {
+	modes(t, func(t *testing.T, mode func(*FolderOptions)) {
+		root := filepath.ToSlash(t.TempDir())
+		b := newBench(t, "v", root+"/v", "u", root+"/u")
+		o := FolderOptions{Intake: b.Intake, Settle: time.Nanosecond, PollInterval: time.Hour}
+		mode(&o)
+		f := NewFolders(o)
+		defer f.stopWatching()
+		now, _ := b.current()
+		f.begin(now, true)
+		for _, name := range []string{"v/1.parquet", "w/1.parquet", "u2/1.parquet"} {
+			write(t, root+"/"+name, "x")
+		}
+		b.Replace(router(t, "v", root+"/v", "w", root+"/w", "u", root+"/u2"))
+		now, _ = b.current()
+		f.begin(now, false)
+		f.settle()
+		require.Equal(t, 1, b.events(t, sourceFolder, outcomeRouted))
+		assert.Equal(t, root+"/v/1.parquet", b.next(t).First.URL)
+	})
+}
+
 // TestFoldersFileIsTakenWhenItIsWhole writes a file slowly, by the clock of testing/synctest.
 func TestFoldersFileIsTakenWhenItIsWhole(t *testing.T) {
 	root := filepath.ToSlash(t.TempDir())
