@@ -1,6 +1,7 @@
 package syncstate
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -248,9 +249,18 @@ func (l *Lease) Release(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Where it is not swapped somebody else holds it by now.
-	if _, err := l.store.values.SwapMeta(ctx, leaseName(l.view), l.stored, value); err != nil {
-		return fmt.Errorf("give back the lease of feature view %q: %w", l.view, err)
+	for {
+		swapped, err := l.store.values.SwapMeta(ctx, leaseName(l.view), l.stored, value)
+		if err != nil {
+			return fmt.Errorf("give back the lease of feature view %q: %w", l.view, err)
+		}
+		if swapped {
+			return nil
+		}
+		before := l.stored
+		if l.relearn(ctx); bytes.Equal(l.stored, before) {
+			return nil // somebody else holds it by now
+		}
+		// The last heartbeat, whose answer nobody waited for, has taken effect.
 	}
-	return nil
 }

@@ -279,3 +279,49 @@ func FuzzStored(f *testing.F) {
 		}
 	})
 }
+
+// slowBeat is a store's values where the answer to a heartbeat does not come before its caller has given it up, though it has taken effect.
+type slowBeat struct {
+	syncstate.Values
+	beats chan struct{}
+}
+
+func (s slowBeat) SwapMeta(ctx context.Context, name string, old, value []byte) (bool, error) {
+	l := &twofoldv1.Lease{}
+	if err := proto.Unmarshal(value, l); err != nil || l.GetHeartbeat() == 0 {
+		return s.Values.SwapMeta(ctx, name, old, value)
+	}
+	if _, err := s.Values.SwapMeta(context.WithoutCancel(ctx), name, old, value); err != nil {
+		return false, err
+	}
+	select {
+	case s.beats <- struct{}{}:
+	default:
+	}
+	<-ctx.Done()
+	return false, ctx.Err()
+}
+
+// TestReleaseDuringHeartbeat: a lease that is given back while a heartbeat of it is under way is free at once.
+func TestReleaseDuringHeartbeat(t *testing.T) {
+	eachStore(t, func(t *testing.T, _, b *syncstate.Store, values *online.Store) {
+		slow := slowBeat{values, make(chan struct{}, 1)}
+		held := acquire(t, syncstate.New(slow), syncstate.LeaseOptions{Holder: "the first", Duration: 300 * time.Millisecond})
+		<-slow.beats
+		require.NoError(t, held.Release(t.Context()))
+		stored, err := values.GetMeta(t.Context(), []string{"lease/" + view})
+		require.NoError(t, err)
+		l := &twofoldv1.Lease{}
+		require.NoError(t, proto.Unmarshal(stored[0], l))
+		require.Empty(t, l.GetHolder())
+		require.Equal(t, held.Number(), l.GetNumber())
+		next := acquire(t, b, syncstate.LeaseOptions{Holder: "the second"})
+		require.NoError(t, held.Release(t.Context()), "a second time")
+		require.NoError(t, next.Context().Err())
+		stored, err = values.GetMeta(t.Context(), []string{"lease/" + view})
+		require.NoError(t, err)
+		require.NoError(t, proto.Unmarshal(stored[0], l))
+		require.Equal(t, "the second", l.GetHolder(), "it is not taken away from who has it now")
+		require.NoError(t, next.Release(t.Context()))
+	})
+}
