@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -67,4 +68,42 @@ func TestServerLosesItsData(t *testing.T) {
 			require.Zero(t, c.sync().FilesRead)
 		})
 	}
+}
+
+// TestRollbackAfterAServerLostItsData: generations of which a server has lost rows cannot be returned to, because whoever is not in them would pass for unknown. A run that fails
+// its checks is no loss.
+func TestRollbackAfterAServerLostItsData(t *testing.T) {
+	many := &servers{Driver: inMemory(t)}
+	c := newConvergence(t, rand.New(rand.NewPCG(1, 1)), many, snapshotDefinitions("max_entity_drop: 0.5, keep_generations: 3"))
+	defer c.close()
+	c.lease = 10 * time.Second // nobody dies
+	c.put("a.parquet", 1, 0, 1, 2, 3)
+	require.NoError(t, c.sync().Err)
+	c.put("a.parquet", 2, 0)
+	require.ErrorContains(t, c.sync().Err, "max_entity_drop")
+	c.put("a.parquet", 3, 0, 1, 2)
+	second := c.sync()
+	require.NoError(t, second.Err)
+	_, err := c.syncer().Rollback(t.Context(), "v", 0)
+	require.NoError(t, err)
+	_, err = c.syncer().Rollback(t.Context(), "v", second.Generation)
+	require.NoError(t, err)
+
+	many.lost = true
+	third := c.sync()
+	require.NoError(t, third.Err)
+	require.NotZero(t, third.Generation, "made again")
+	_, err = c.syncer().Rollback(t.Context(), "v", 0)
+	require.ErrorContains(t, err, "no generation before")
+	require.Equal(t, fault.Precondition, fault.KindOf(err))
+	generation, values := c.served()
+	require.Equal(t, third.Generation, generation)
+	require.Equal(t, map[int64]int64{0: 3, 1: 3, 2: 3}, values)
+	require.Zero(t, c.stored(second.Generation), "what is left of it is removed")
+
+	c.put("a.parquet", 4, 0, 1, 2)
+	require.NoError(t, c.sync().Err)
+	returned, err := c.syncer().Rollback(t.Context(), "v", 0)
+	require.NoError(t, err)
+	require.Equal(t, third.Generation, returned.To.GetNumber(), "it was made after the loss")
 }

@@ -31,7 +31,8 @@ func (s *Syncer) publish(ctx context.Context, lease *syncstate.Lease, view *feat
 	}
 	report.Generation = generation.GetNumber()
 	p.content = &content{features: view.OnlineFeatures(), nulls: make([]int64, len(view.Features))}
-	if err := s.putMark(ctx, view.Name, p); err != nil {
+	lost, err := s.markGeneration(ctx, view, state, p)
+	if err != nil {
 		return err
 	}
 	due, err := s.write(ctx, view, p, asOf, report)
@@ -58,8 +59,26 @@ func (s *Syncer) publish(ctx context.Context, lease *syncstate.Lease, view *feat
 			syncstate.ReplaceIncremental(state, cmp.Or(rows, generation.GetRows()), s.o.Now())
 		}
 		syncstate.Publish(state, generation, s.o.Now())
+		if lost {
+			syncstate.Unserve(state, func(g *twofoldv1.Generation) bool {
+				return g.GetNumber() != 0 && g.GetNumber() != generation.GetNumber()
+			})
+		}
 		s.retire(view, state)
 	})
+}
+
+// markGeneration sees to the mark of a plan that makes a generation: the one that the state tells of, as long as every server has it, else a new one. lost says that a server has
+// lost its data, and so rows of the generations that are stored: whoever was in them would pass for unknown, so none of them may be returned to.
+func (s *Syncer) markGeneration(ctx context.Context, view *feature.View, state *twofoldv1.SyncState, p *plan) (lost bool, err error) {
+	if p.mark = state.GetMark(); p.mark != "" {
+		if lost, err = s.hasLostServer(ctx, view, state); err != nil || !lost {
+			return false, err
+		}
+		s.o.Logger.WarnContext(ctx, "a server of the online store has lost its data, or has taken over another's: the generations that are stored are removed once a new one is live",
+			"feature_view", view.Name)
+	}
+	return lost, s.putMark(ctx, view.Name, p)
 }
 
 // auditGeneration compares what is stored of a generation with the files that it was made of, where the definition asks for that.
