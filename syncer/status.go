@@ -80,11 +80,25 @@ func statusOf(view *feature.View, state *twofoldv1.SyncState, runs []*twofoldv1.
 	return status
 }
 
-// entitiesOf is how many entities the last of the runs found that read every file, 0 where there is none.
+// entitiesOf is how many entities the last of the runs found that read every file, or the last such runs of all shards of it; 0 where there are none.
 func entitiesOf(runs []*twofoldv1.SyncRun) uint64 {
+	byShard, found, total := map[Shard]bool{}, map[int]int{}, map[int]uint64{} // the last two by the number of shards
 	for _, run := range runs {
-		if run.GetOutcome() == twofoldv1.SyncOutcome_SYNC_OUTCOME_SUCCEEDED && run.GetFilesRead() > 0 && run.GetFilesUnchanged() == 0 {
+		if run.GetOutcome() != twofoldv1.SyncOutcome_SYNC_OUTCOME_SUCCEEDED || run.GetFilesRead() == 0 || run.GetFilesUnchanged() != 0 {
+			continue
+		}
+		shard, err := ParseShard(run.GetShard())
+		if err != nil { // none
 			return run.GetEntities()
+		}
+		if byShard[shard] {
+			continue
+		}
+		byShard[shard] = true
+		found[shard.Count]++
+		total[shard.Count] += run.GetEntities()
+		if found[shard.Count] == shard.Count {
+			return total[shard.Count]
 		}
 	}
 	return 0
