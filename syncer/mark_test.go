@@ -107,3 +107,50 @@ func TestRollbackAfterAServerLostItsData(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, third.Generation, returned.To.GetNumber(), "it was made after the loss")
 }
+
+// TestServerComesBackWithAnOlderState: one server of many comes back from a snapshot of its disk, or its replica that was behind takes over, while what is remembered of the syncs is on another
+// server and is well. The rows that it had since are carried again.
+func TestServerComesBackWithAnOlderState(t *testing.T) {
+	d := inMemory(t)
+	c := newConvergence(t, rand.New(rand.NewPCG(1, 1)), d, convergentDefinitions)
+	defer c.close()
+	c.lease = 10 * time.Second // nobody dies
+	c.put("a.parquet", 1, 0, 1)
+	require.NoError(t, c.sync().Err)
+	names := []string{"carried/v", "written/v"}
+	var marks [][]byte
+	for _, name := range names {
+		mark, err := d.Marks(t.Context(), name)
+		require.NoError(t, err)
+		marks = append(marks, mark[0])
+	}
+	rows := map[string]bool{}
+	stored := func() (removals []driver.Removal) {
+		require.NoError(t, d.Scan(t.Context(), driver.Scan{Entity: c.view.Entity.Name, View: "v"}, func(some []driver.ScannedRow) error {
+			for _, r := range some {
+				if !rows[string(r.Key)] {
+					rows[string(r.Key)] = true
+					removals = append(removals, driver.Removal{Entity: driver.Entity{Name: c.view.Entity.Name, Key: r.Key}, View: "v"})
+				}
+			}
+			return nil
+		}))
+		return removals
+	}
+	stored()
+	c.put("b.parquet", 2, 4, 5)
+	require.NoError(t, c.sync().Err)
+	since := stored()
+	require.Len(t, since, 2)
+
+	// The server is as it was after the first run.
+	_, err := d.Remove(t.Context(), since)
+	require.NoError(t, err)
+	for i, name := range names {
+		require.NoError(t, d.PutMark(t.Context(), name, marks[i]))
+	}
+	require.NoError(t, c.sync().Err)
+	_, values := c.served()
+	require.Equal(t, map[int64]int64{0: 1, 1: 1, 4: 2, 5: 2}, values)
+	require.Zero(t, c.sync().FilesRead, "all is well again")
+}

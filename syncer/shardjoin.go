@@ -96,7 +96,10 @@ func (s *Syncer) joinShards(ctx context.Context, lease *syncstate.Lease, view *f
 			return err
 		}
 	}
-	files, err := s.joinFiles(ctx, view, all) // after the mark was left: a server that loses its data from now on shows by that
+	if err := s.putWritten(ctx, view.Name, p); err != nil {
+		return err
+	}
+	files, err := s.joinFiles(ctx, view, all) // after the marks were left: a server that loses its data from now on shows by them
 	if err != nil {
 		return err
 	}

@@ -408,6 +408,11 @@ func (s *Syncer) writeWinners(ctx context.Context, view *feature.View, winners *
 func (s *Syncer) remember(
 	ctx context.Context, lease *syncstate.Lease, view *feature.View, p *plan, due map[string]feature.EventTime, report *Report, change func(*twofoldv1.SyncState),
 ) error {
+	if len(p.read) > 0 {
+		if err := s.putWritten(ctx, p.shard.stateName(view), p); err != nil {
+			return err
+		}
+	}
 	name, err := s.state.PutFiles(ctx, lease, p.done(due))
 	if err != nil {
 		return err

@@ -50,7 +50,8 @@ type SyncState struct {
 	// Generations of which rows may be stored and that are never served again: given up half way, or too old. They are removed. One that is being made is
 	// here until it is live.
 	Removing []*Generation `protobuf:"bytes,11,rep,name=removing,proto3" json:"removing,omitempty"`
-	// What was written on each server of the store before the rows were: a server without it has lost its data. Empty is not known.
+	// What was written on each server of the store before the rows were, and after a / how many runs have left a mark that counts up after theirs: a server without the first has lost its data, one
+	// with a lower count some of it. Empty is not known.
 	Mark string `protobuf:"bytes,12,opt,name=mark,proto3" json:"mark,omitempty"`
 	// What is known of rows for which the store has no expiry, because the view keeps its last good ones or did. Unset where there are none.
 	Lasting *LastingRows `protobuf:"bytes,13,opt,name=lasting,proto3" json:"lasting,omitempty"`
