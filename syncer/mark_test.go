@@ -90,6 +90,9 @@ func TestRollbackAfterAServerLostItsData(t *testing.T) {
 	require.NoError(t, err)
 
 	many.lost = true
+	_, err = c.syncer().Rollback(t.Context(), "v", 0)
+	require.ErrorContains(t, err, "has lost its data")
+	require.Equal(t, fault.Unavailable, fault.KindOf(err))
 	third := c.sync()
 	require.NoError(t, third.Err)
 	require.NotZero(t, third.Generation, "made again")

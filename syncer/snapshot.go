@@ -187,6 +187,9 @@ func (s *Syncer) rollback(ctx context.Context, lease *syncstate.Lease, view *fea
 		ID: runID(), View: view.Name, Trigger: twofoldv1.SyncTrigger_SYNC_TRIGGER_REQUEST, Cause: "rollback", Host: s.holder, Started: s.o.Now(),
 		Outcome: twofoldv1.SyncOutcome_SYNC_OUTCOME_SUCCEEDED,
 	}
+	if err := s.checkServers(ctx, view); err != nil {
+		return nil, err
+	}
 	returned := &Returned{View: view.Name}
 	var refused error
 	_, err := s.state.Update(ctx, lease, func(state *twofoldv1.SyncState) {
@@ -207,6 +210,19 @@ func (s *Syncer) rollback(ctx context.Context, lease *syncstate.Lease, view *fea
 	report.Note = fmt.Sprintf("returned from generation %d to %d", returned.From.GetNumber(), returned.To.GetNumber())
 	s.o.Logger.InfoContext(ctx, "an earlier generation is served again", "feature_view", view.Name, "from", returned.From.GetNumber(), "to", returned.To.GetNumber())
 	return returned, s.state.PutRun(ctx, report.Run(), view.Sync.KeepRuns, false)
+}
+
+// checkServers fails where a server of the store has lost rows of the generations that are stored.
+func (s *Syncer) checkServers(ctx context.Context, view *feature.View) error {
+	states, err := s.state.States(ctx, []string{view.Name})
+	if err != nil || states[0].GetMark() == "" {
+		return err
+	}
+	lost, err := s.hasLostServer(ctx, view, states[0])
+	if err == nil && lost {
+		err = fault.New(fault.Unavailable, "feature view %q: a server of the online store has lost its data, and with it rows of the generations that are stored; run twofold sync, which makes a new one", view.Name)
+	}
+	return err
 }
 
 // retire lists for removal what nobody can be reading any more.
