@@ -398,3 +398,12 @@ func selfSigned(t *testing.T) (certificateFile, keyFile string, pool *x509.CertP
 	require.True(t, pool.AppendCertsFromPEM(certificatePEM))
 	return certificateFile, keyFile, pool
 }
+
+// TestCallThatIsSentTwice: a row that was written, or removed, by a call which is sent again because another one of its group was not known to the server, counts as that.
+func TestCallThatIsSentTwice(t *testing.T) {
+	c := &call{rows: []int{1, 0, 2}}
+	outcomes := make([]driver.Outcome, 3)
+	require.NoError(t, c.read("112", outcomes))
+	require.NoError(t, c.read("231", outcomes))
+	require.Equal(t, []driver.Outcome{driver.Written, driver.Written, driver.Written}, outcomes)
+}

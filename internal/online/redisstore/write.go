@@ -189,11 +189,9 @@ func (c *call) read(answer string, outcomes []driver.Outcome) error {
 		return fault.New(fault.Internal, "a script answered %q for %d rows", answer, len(c.rows))
 	}
 	for i, row := range c.rows {
-		outcome := driver.Outcome(answer[i] - '0')
-		if outcome == driver.Unchanged && outcomes[row] == driver.Written {
-			continue // it was written by the same call sent before
+		if outcomes[row] != driver.Written { // else it was written, or removed, by the same call sent before
+			outcomes[row] = driver.Outcome(answer[i] - '0')
 		}
-		outcomes[row] = outcome
 	}
 	return nil
 }
