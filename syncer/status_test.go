@@ -2,10 +2,12 @@ package syncer
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
+	"github.com/twofold-ml/twofold/internal/feature"
 )
 
 // TestEntitiesOf: of a view that is carried in shards the entities of all of them count, each once.
@@ -28,4 +30,18 @@ func TestEntitiesOf(t *testing.T) {
 	} {
 		require.Equal(t, c.want, entitiesOf(c.runs), name)
 	}
+}
+
+// TestProblemOfARunThatGoesOn: a run that takes longer than the time between two is not told as one that has not come.
+func TestProblemOfARunThatGoesOn(t *testing.T) {
+	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
+	view := &feature.View{Name: "v", Sync: feature.Sync{Interval: 10 * time.Minute}}
+	run := &twofoldv1.SyncRun{StartedAtMicros: now.Add(-time.Hour).UnixMicro(), Host: "h, process 7"}
+	problem := func(outcome twofoldv1.SyncOutcome) string {
+		run.Outcome = outcome
+		return statusOf(view, &twofoldv1.SyncState{}, []*twofoldv1.SyncRun{run}, true, now).GetProblem()
+	}
+	require.Equal(t, "no run has come since 2026-03-01T11:00:00Z, and one was due 50m0s ago", problem(twofoldv1.SyncOutcome_SYNC_OUTCOME_SUCCEEDED))
+	require.Equal(t, "the run of 2026-03-01T11:00:00Z (h, process 7) has not ended, and another was due 50m0s ago: it takes longer than the time between two, or its process has died",
+		problem(twofoldv1.SyncOutcome_SYNC_OUTCOME_RUNNING))
 }
