@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -10,8 +11,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	"github.com/google/go-cmp/cmp"
+	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/twofold-ml/twofold/client"
 	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
@@ -289,4 +296,21 @@ func TestEntityless(t *testing.T) {
 	bad(func(h *twofoldv1.HistoricalHeader) { h.GetEntityless().EndMicros = h.GetEntityless().StartMicros }, "header.entityless", "start is not before the end")
 	bad(func(h *twofoldv1.HistoricalHeader) { h.TimeRange = &twofoldv1.TimeRange{} }, "header.time_range", "leave time_range out")
 	bad(func(h *twofoldv1.HistoricalHeader) { h.TimeColumn = "user_id" }, "header.time_column", "user_id")
+}
+
+// TestEntityFileColumnThatCannotBeRead: it is refused, because the result would be without it.
+func TestEntityFileColumnThatCannotBeRead(t *testing.T) {
+	env := start(t, allowing(t, []string{"in"}, nil))
+	rows := entityRows().Record(t)
+	price := jsonArray(t, &arrow.Decimal128Type{Precision: 10, Scale: 2}, `["1.25","2.25","3.25","4.25"]`)
+	schema := arrow.NewSchema(append(rows.Schema().Fields(), arrow.Field{Name: "price_paid", Type: price.DataType(), Nullable: true}), nil)
+	var out bytes.Buffer
+	w, err := pqarrow.NewFileWriter(schema, &out, parquet.NewWriterProperties(), pqarrow.DefaultWriterProps())
+	require.NoError(t, err)
+	require.NoError(t, w.Write(array.NewRecordBatch(schema, append(rows.Columns(), price), rows.NumRows())))
+	require.NoError(t, w.Close())
+	writeBytes(t, filepath.Join(folderOf(t, env), "in/rows.parquet"), out.Bytes())
+	_, err = train(t.Context(), t, env.GRPCAddress, fromFile("in/rows.parquet"))
+	require.Equal(t, codes.InvalidArgument, status.Code(err))
+	require.ErrorContains(t, err, `column "price_paid" cannot be read`)
 }

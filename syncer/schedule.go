@@ -316,10 +316,14 @@ func (s *Syncer) tidyNow(ctx context.Context, view *feature.View) (next time.Tim
 func (s *Syncer) wait(view *feature.View, elapsed time.Duration, failures int) time.Duration {
 	now := s.o.Now()
 	pause := nextRun(view, now.Add(-elapsed)).Sub(now)
-	if failures > 0 {
-		pause = min(pause, firstRetry<<min(failures-1, 20))
+	if failures == 0 {
+		return max(0, pause)
 	}
-	return max(0, pause)
+	retry := min(firstRetry<<min(failures-1, 20), max(firstRetry, view.Sync.Interval))
+	if pause <= 0 { // it was due while it ran
+		return retry
+	}
+	return min(pause, retry)
 }
 
 // nextRun is when a view is to be run of which the last run began at a time.

@@ -23,6 +23,10 @@ func TestWait(t *testing.T) {
 		{interval: time.Hour, elapsed: 10 * time.Minute, failures: 3, want: 20 * time.Second},
 		{interval: time.Hour, elapsed: 10 * time.Minute, failures: 1000, want: 50 * time.Minute},
 		{interval: time.Second, failures: 1, want: time.Second},
+		{interval: time.Minute, elapsed: 2 * time.Minute, failures: 1, want: 5 * time.Second},
+		{interval: time.Minute, elapsed: 2 * time.Minute, failures: 3, want: 20 * time.Second},
+		{interval: time.Minute, elapsed: 2 * time.Minute, failures: 1000, want: time.Minute},
+		{interval: time.Second, elapsed: 2 * time.Minute, failures: 1000, want: 5 * time.Second},
 		{interval: 24 * time.Hour, cron: "0 3 * * *", elapsed: time.Minute, want: 10 * time.Minute},
 		{interval: 24 * time.Hour, cron: "0 3 * * *", elapsed: time.Minute, failures: 2, want: 10 * time.Second},
 		{interval: 24 * time.Hour, cron: "45 2 * * *", elapsed: 10 * time.Minute}, // it was due while it ran

@@ -123,6 +123,8 @@ func problemOf(view *feature.View, s *twofoldv1.SyncStatus, now time.Time) strin
 		return "the online store has lost its rows, or has them by another definition; they are carried again by the next run"
 	case s.GetUntilGap() != nil && s.GetUntilGap().AsDuration() == 0:
 		return fmt.Sprintf("all its rows have expired: the newest is %v old, and its ttl is %v", s.GetLag().AsDuration().Round(time.Second), view.TTL.Duration())
+	case last == nil && s.GetLastGoodMicros() == 0:
+		return "no run of it is remembered, though its rows are served: the online store has lost what it knew of the syncs; the next run carries every file again"
 	case overdue > view.Sync.Interval && last.GetOutcome() == twofoldv1.SyncOutcome_SYNC_OUTCOME_RUNNING:
 		return fmt.Sprintf("the run of %s (%s) has not ended, and another was due %v ago: it takes longer than the time between two, or its process has died",
 			time.UnixMicro(last.GetStartedAtMicros()).UTC().Format(time.RFC3339), last.GetHost(), overdue.Round(time.Second))

@@ -130,7 +130,7 @@ func reloadSyncer(ctx context.Context, s *syncer.Syncer, status *syncStatus, eve
 	if err := events.await(ctx); err != nil {
 		return err
 	}
+	status.expect(views) // before any of them can have run
 	s.Reload(set.Registry)
-	status.expect(views)
 	return nil
 }

@@ -60,7 +60,7 @@ type Options struct {
 	TimeColumn string
 	// MaxBatchBytes bounds a record of an Arrow file. Defaults to 256 MiB.
 	MaxBatchBytes int
-	// Warn is told of columns that are left out because they cannot be read. Defaults to nobody.
+	// Warn is told of columns that are left out because they cannot be read. Defaults to nobody; then such a column is an error.
 	Warn func(text string)
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
 	"github.com/twofold-ml/twofold/internal/offline"
 	"github.com/twofold-ml/twofold/internal/wire/arrowwire"
@@ -39,7 +40,7 @@ func openParquetBytes(ctx context.Context, name string, from source, o Options) 
 	return openParquet(rows, o)
 }
 
-// openParquet makes records of Parquet rows. Columns that cannot be read are left out, with a warning.
+// openParquet makes records of Parquet rows. Columns that cannot be read are left out, with a warning, where somebody takes it.
 func openParquet(rows *offline.Rows, o Options) (*Reader, error) {
 	var columns []offline.RowColumn
 	var fields []arrow.Field
@@ -51,9 +52,10 @@ func openParquet(rows *offline.Rows, o Options) (*Reader, error) {
 				return nil, err
 			}
 		case c.Type == 0:
-			if o.Warn != nil {
-				o.Warn(fmt.Sprintf("column %q is left out: it cannot be read: %s", c.Name, c.Reason))
+			if o.Warn == nil {
+				return nil, fault.New(fault.Invalid, "column %q cannot be read: %s; leave it out of the file, or cast it there", c.Name, c.Reason)
 			}
+			o.Warn(fmt.Sprintf("column %q is left out: it cannot be read: %s", c.Name, c.Reason))
 			continue
 		default:
 			t = c.Type

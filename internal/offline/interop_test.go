@@ -309,3 +309,31 @@ func nilAt(n int64, v any) any {
 	}
 	return v
 }
+
+// TestNanosecondsAreRoundedDown: written as they are read and hashed, before 1970 too.
+func TestNanosecondsAreRoundedDown(t *testing.T) {
+	nanos := &arrow.TimestampType{Unit: arrow.Nanosecond}
+	b := array.NewTimestampBuilder(memory.DefaultAllocator, nanos)
+	for _, v := range []arrow.Timestamp{-1500, -1000, -1, 0, 1500, math.MinInt64} {
+		b.Append(v)
+	}
+	b.AppendNull()
+	schema := arrow.NewSchema([]arrow.Field{{Name: "t", Type: nanos, Nullable: true}}, nil)
+	var out bytes.Buffer
+	w, err := NewParquetWriter(&out, schema)
+	require.NoError(t, err)
+	require.NoError(t, w.Write(array.NewRecordBatch(schema, []arrow.Array{b.NewArray()}, 7)))
+	require.NoError(t, w.Close())
+	rows, err := RowsIn(t.Context(), "x", out.Bytes())
+	require.NoError(t, err)
+	var got []int64
+	require.NoError(t, rows.Read(t.Context(), rows.Readable(), func(columns []*feature.Column) error {
+		for row := range columns[0].Len() {
+			if columns[0].IsPresent(row) {
+				got = append(got, columns[0].Int64s[row])
+			}
+		}
+		return nil
+	}))
+	require.Equal(t, []int64{-2, -1, -1, 0, 1, math.MinInt64 / 1000}, got)
+}

@@ -5,9 +5,12 @@ import (
 	"cmp"
 	"encoding/binary"
 	"io"
+	"slices"
 	"sort"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/metadata"
@@ -30,7 +33,7 @@ type ParquetWriter struct {
 }
 
 // NewParquetWriter starts a file. Timestamp fields of the schema should be arrow.Timestamp_us with the time zone "UTC"; other units
-// are converted to microseconds. w is not closed.
+// are converted to microseconds, nanoseconds rounded down as everywhere. w is not closed.
 func NewParquetWriter(w io.Writer, schema *arrow.Schema) (*ParquetWriter, error) {
 	properties := parquet.NewWriterProperties(
 		parquet.WithCompression(compress.Codecs.Zstd),
@@ -55,7 +58,38 @@ func (w *ParquetWriter) Write(record arrow.RecordBatch) error {
 			return err
 		}
 	}
+	record = withoutNanos(record)
+	defer record.Release()
 	return w.w.WriteBuffered(record)
+}
+
+// withoutNanos returns a record, which is the caller's to release, with the nanoseconds of its timestamps rounded down to whole microseconds: what the library cuts off to write
+// microseconds is rounded up before 1970. Timestamps in lists and structs stay as they are.
+func withoutNanos(record arrow.RecordBatch) arrow.RecordBatch {
+	columns := slices.Clone(record.Columns())
+	for i, column := range columns {
+		column.Retain()
+		if times, ok := column.(*array.Timestamp); ok && times.DataType().(*arrow.TimestampType).Unit == arrow.Nanosecond {
+			b := array.NewTimestampBuilder(memory.DefaultAllocator, times.DataType().(*arrow.TimestampType))
+			b.Reserve(times.Len())
+			for row, v := range times.TimestampValues() {
+				if times.IsNull(row) {
+					b.AppendNull()
+				} else {
+					b.Append(min(v, arrow.Timestamp(floorDiv(int64(v), 1000)*1000))) // the least there is has no whole one below it
+				}
+			}
+			column.Release()
+			columns[i] = b.NewArray()
+			b.Release()
+		}
+	}
+	defer func() {
+		for _, column := range columns {
+			column.Release()
+		}
+	}()
+	return array.NewRecordBatch(record.Schema(), columns, record.NumRows())
 }
 
 // Close writes the end of the file. Without it the file is not readable.

@@ -951,7 +951,8 @@ type EntityFile struct {
 	// How it is written. Default: by its name (.parquet, .csv, .arrow, .feather).
 	Format EntityFileFormat `protobuf:"varint,2,opt,name=format,proto3,enum=twofold.v1.EntityFileFormat" json:"format,omitempty"`
 	// Types of some columns. Default: those of the file; in CSV the entity keys and the time have the types that the definitions give them, and any
-	// other column is INT64, DOUBLE or BOOL where that keeps every digit of all its cells, else STRING. An empty cell is null.
+	// other column is INT64, DOUBLE or BOOL where that keeps every digit of all its cells, else STRING. An empty cell is null. A Parquet column of
+	// another type (decimal, struct, map) is INVALID_ARGUMENT: the file must not have it.
 	Types         []*ColumnSchema `protobuf:"bytes,3,rep,name=types,proto3" json:"types,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
