@@ -38,6 +38,6 @@ func TestChecksums(t *testing.T) {
 				require.ErrorContains(t, err, "checksum")
 			}
 		}
-		require.True(t, kinds[pageData] != kinds[pageDataV2], path)
+		require.NotEqual(t, kinds[pageData], kinds[pageDataV2], path)
 	}
 }
