@@ -193,6 +193,14 @@ func (c *convergence) writeFile(name string) {
 		Add("x", feature.Int64, columns[3]...).WriteParquet(c.T, filepath.Join(c.dir, "v", name))
 }
 
+// use goes by other definitions of the view.
+func (c *convergence) use(definitions string) {
+	var err error
+	c.definitions = definitions
+	c.view, err = registry(c.T, definitions).View("v")
+	require.NoError(c, err)
+}
+
 // sync runs a new process's syncer once.
 func (c *convergence) sync() syncer.Report { return c.syncShard(syncer.Shard{}) }
 

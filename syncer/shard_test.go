@@ -155,12 +155,6 @@ func TestShardsOfAnotherDefinition(t *testing.T) {
 	other := strings.Replace(convergentDefinitions, "{name: x, type: INT64}", "{name: x, type: INT64, column: user_id}", 1)
 	require.NotEqual(t, convergentDefinitions, other)
 	c.put("a.parquet", 1, 0, 1, 2, 3, 4, 5)
-	use := func(definitions string) {
-		c.definitions = definitions
-		var err error
-		c.view, err = registry(t, definitions).View("v")
-		require.NoError(t, err)
-	}
 	shards := func(indexes ...int) (reports []syncer.Report) {
 		for _, i := range indexes {
 			c.clock.Advance(time.Second)
@@ -171,19 +165,19 @@ func TestShardsOfAnotherDefinition(t *testing.T) {
 		return reports
 	}
 	shards(0)
-	use(other)
+	c.use(other)
 	shards(0, 1)
-	use(convergentDefinitions)
+	c.use(convergentDefinitions)
 	require.Equal(t, "1 of 2 shards are done", shards(1)[0].Note)
 	require.Equal(t, "all 2 shards are done", shards(0)[0].Note)
 	c.check(syncer.Report{})
 
 	// A run by another definition that dies leaves nothing of what the first one has carried to be relied on.
-	use(other)
+	c.use(other)
 	c.driver.left = 12
 	require.Error(t, c.sync().Err)
 	c.driver.left = -1
-	use(convergentDefinitions)
+	c.use(convergentDefinitions)
 	again := c.sync()
 	require.NoError(t, again.Err)
 	require.Equal(t, int64(1), again.FilesRead)

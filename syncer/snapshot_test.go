@@ -269,6 +269,25 @@ func TestModeChanges(t *testing.T) {
 	require.Empty(t, c.state().GetPrevious())
 }
 
+// TestModeChangesBack: the generation that was live before the mode was INCREMENTAL for a while is served again, for as long as new ones fail their checks.
+func TestModeChangesBack(t *testing.T) {
+	c := snapshots(t, "max_entity_drop: 0.5")
+	c.put("a.parquet", 1, 0, 1, 2)
+	require.NoError(t, c.sync().Err)
+	snapshot := c.definitions
+	c.use(convergentDefinitions)
+	c.put("a.parquet", 2, 0, 1, 2)
+	require.NoError(t, c.sync().Err)
+	c.use(snapshot)
+	c.put("a.parquet", 3, 0)
+	for range 3 {
+		require.ErrorContains(t, c.sync().Err, "max_entity_drop")
+		_, values := c.served()
+		require.Equal(t, map[int64]int64{0: 1, 1: 1, 2: 1}, values)
+		c.clock.Advance(11 * time.Minute)
+	}
+}
+
 // TestSnapshotsWhereverTheyDie kills syncers at every call of the store while files come, change and go: readers always see one generation, whole, as the files were when it was
 // made; the next run makes it good; and nothing stays of what was given up.
 func TestSnapshotsWhereverTheyDie(t *testing.T) {

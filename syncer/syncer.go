@@ -307,7 +307,9 @@ func (s *Syncer) begin(ctx context.Context, lease *syncstate.Lease, view *featur
 	dropped := ""
 	state, err := s.state.Update(ctx, lease, func(state *twofoldv1.SyncState) {
 		dropped = syncstate.SetCarrying(state, view.CarryHash())
-		if view.Sync.Mode != feature.Snapshot {
+		if view.Sync.Mode == feature.Snapshot {
+			syncstate.KeepLive(state)
+		} else {
 			syncstate.DropGeneration(state, 0) // they are to be served, or to be written again
 		}
 		s.retire(view, state)

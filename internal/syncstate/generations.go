@@ -150,6 +150,13 @@ func ReplaceSnapshots(state *twofoldv1.SyncState, now time.Time) {
 	}
 }
 
+// KeepLive says that the live generation is served until another one is live: rows of mode INCREMENTAL that had taken its place are not served any more.
+func KeepLive(state *twofoldv1.SyncState) {
+	if live := state.GetLive(); live != nil {
+		live.ReplacedAtMicros = 0
+	}
+}
+
 // DropGeneration takes a generation off the lists of previous ones and of those to be removed.
 func DropGeneration(state *twofoldv1.SyncState, number uint64) {
 	is := func(g *twofoldv1.Generation) bool { return g.GetNumber() == number }
