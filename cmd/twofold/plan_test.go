@@ -67,7 +67,8 @@ func plannedFile(t *testing.T, r *rand.Rand, path string, rows, users int) {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 	for range rows {
 		b.Field(0).(*array.Int64Builder).Append(int64(r.IntN(users)))
-		b.Field(1).(*array.TimestampBuilder).Append(arrow.Timestamp(plannedStart.Add(-time.Duration(r.IntN(48*3600)) * time.Second).UnixMicro()))
+		age := time.Duration(r.IntN(48))*time.Hour + time.Duration(600+r.IntN(2400))*time.Second // no row expires, at a whole hour, while the test runs
+		b.Field(1).(*array.TimestampBuilder).Append(arrow.Timestamp(plannedStart.Add(-age).UnixMicro()))
 		b.Field(2).(*array.Float64Builder).Append(r.Float64())
 		b.Field(3).(*array.StringBuilder).Append(strings.Repeat("é", r.IntN(30)))
 	}

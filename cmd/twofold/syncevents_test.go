@@ -35,7 +35,9 @@ func eventViews(names ...string) string {
 func userFile(t *testing.T, path string, user int64) {
 	t.Helper()
 	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
-	new(servertest.Table).Add("user_id", feature.Int64, user).Add("at", feature.Timestamp, time.Now().Add(-time.Minute).UnixMicro()).Add("x", feature.Int64, user).WriteParquet(t, path)
+	part := filepath.Join(filepath.Dir(path), ".part") // so that the file is there at once, and tells of itself once
+	new(servertest.Table).Add("user_id", feature.Int64, user).Add("at", feature.Timestamp, time.Now().Add(-time.Minute).UnixMicro()).Add("x", feature.Int64, user).WriteParquet(t, part)
+	require.NoError(t, os.Rename(part, path))
 }
 
 // eventsEnv is the environment of a syncer that takes events soon.
