@@ -37,11 +37,7 @@ func readVersion(t *testing.T, s *Store, key string, asOf int64) ([]byte, error)
 
 // TestHistoryKeys holds the documented layout, which other programs may read.
 func TestHistoryKeys(t *testing.T) {
-	server := testenv.Redis(t)
-	s := open(t, Options{URL: server.URL, Prefix: "tf"})
-	defer s.Close()
-	c := redis.NewClient(&redis.Options{Addr: server.Addr})
-	defer c.Close()
+	s, c := openWithClient(t)
 	const wide = 1<<53 + 1
 	var rows []driver.Row
 	expire := time.Now().Add(time.Hour).UnixMilli()
@@ -71,11 +67,7 @@ func TestHistoryKeys(t *testing.T) {
 // TestDamagedVersions: a member that is no StoredRow is replaced by the next row of its event time, breaks no write, and is never taken for
 // another.
 func TestDamagedVersions(t *testing.T) {
-	server := testenv.Redis(t)
-	s := open(t, Options{URL: server.URL, Prefix: "tf"})
-	defer s.Close()
-	c := redis.NewClient(&redis.Options{Addr: server.Addr})
-	defer c.Close()
+	s, c := openWithClient(t)
 	const key = "tf::history:user:v:a"
 	for _, damaged := range []string{"x", "\x09\x01", "\xff\xff\xff", ""} {
 		require.NoError(t, c.Del(t.Context(), key).Err())

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math"
 	"math/big"
@@ -47,6 +48,16 @@ func open(t *testing.T, o Options) *Store {
 	s, err := Open(o)
 	require.NoError(t, err)
 	return s
+}
+
+// openWithClient opens a store of keys that begin with tf on a server of its own, and a client that looks at what is there.
+func openWithClient(t *testing.T) (*Store, *redis.Client) {
+	t.Helper()
+	server := testenv.Redis(t)
+	s := open(t, Options{URL: server.URL, Prefix: "tf"})
+	c := redis.NewClient(&redis.Options{Addr: server.Addr})
+	t.Cleanup(func() { require.NoError(t, errors.Join(c.Close(), s.Close())) })
+	return s, c
 }
 
 // harness runs the suite on a running server, and its frozen part on servers of its own, which freezable starts.
@@ -166,11 +177,7 @@ func TestKeys(t *testing.T) {
 
 // TestExpiryOfKeys: a key lives as long as the view that lives longest, and one of a single view exactly as long as that view's row, whatever was stored before.
 func TestExpiryOfKeys(t *testing.T) {
-	server := testenv.Redis(t)
-	s := open(t, Options{URL: server.URL, Prefix: "tf"})
-	defer s.Close()
-	admin := redis.NewClient(&redis.Options{Addr: server.Addr})
-	defer admin.Close()
+	s, admin := openWithClient(t)
 	now := time.Now().Add(time.Hour).UnixMilli()
 	soon, later, latest := now, now+1000, now+2000
 	const never, absent = 0, -1
@@ -227,11 +234,7 @@ func longer(a, b int64) int64 {
 
 // TestDamagedStoredRows: a value that is no StoredRow is replaced by the next row, and never breaks a write.
 func TestDamagedStoredRows(t *testing.T) {
-	server := testenv.Redis(t)
-	s := open(t, Options{URL: server.URL, Prefix: "tf"})
-	defer s.Close()
-	c := redis.NewClient(&redis.Options{Addr: server.Addr})
-	defer c.Close()
+	s, c := openWithClient(t)
 	for i, damaged := range []string{"", "x", "\x09\x01", "\x09\x01\x02\x03\x04\x05\x06\x07\x08\x11", strings.Repeat("\xff", 40), "\x22\x7f", "\x0b", "\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x7f"} {
 		require.NoError(t, c.HSet(t.Context(), "tf:user:a", "v", damaged).Err())
 		last := int64(math.MaxInt64)
