@@ -60,7 +60,7 @@ func TestStatusOfOtherProcesses(t *testing.T) {
 	out := twofold(t, nil, "status", "--server", server.grpc).ok(t)
 	require.Regexp(t, `(?m)^weather +incremental +3 +2013-12-30T20:5\S+ +\S+ +succeeded, \S+ ago +in \d+m\d+s +none for 1h\d+m +ok$`, out)
 	syncer := start(t, env, "sync")
-	syncer.wait(t, `"outcome":"SYNC_OUTCOME_NOTHING_NEW"`)
+	syncer.wait(t, `"msg":"synced","feature_view":"weather"`)
 	out = twofold(t, nil, "status", "--server", syncer.grpc, "weather", "--runs", "1").ok(t)
 	require.Regexp(t, `(?m)^weather +incremental +3 `, out)
 	require.Contains(t, out, "no file is new, changed or due since the run of")
