@@ -50,10 +50,10 @@ func open(t *testing.T, o Options) *Store {
 	return s
 }
 
-// openWithClient opens a store of keys that begin with tf on a server of its own, and a client that looks at what is there.
-func openWithClient(t *testing.T) (*Store, *redis.Client) {
+// openWithClient opens a store of keys that begin with tf on a server of its own, started with these arguments, and a client that looks at what is there.
+func openWithClient(t *testing.T, arguments ...string) (*Store, *redis.Client) {
 	t.Helper()
-	server := testenv.Redis(t)
+	server := testenv.Redis(t, arguments...)
 	s := open(t, Options{URL: server.URL, Prefix: "tf"})
 	c := redis.NewClient(&redis.Options{Addr: server.Addr})
 	t.Cleanup(func() { require.NoError(t, errors.Join(c.Close(), s.Close())) })
@@ -144,16 +144,12 @@ func writeOne(ctx context.Context, s *Store, r driver.Row) (driver.Outcome, erro
 
 // TestKeys holds the documented layout, which other programs may read.
 func TestKeys(t *testing.T) {
-	server := testenv.Redis(t)
-	s := open(t, Options{URL: server.URL, Prefix: "tf"})
-	defer s.Close()
+	s, c := openWithClient(t)
 	r := oneRow("2:ab,c", 1)
 	r.ExpireAtMillis = time.Now().Add(time.Hour).UnixMilli()
 	_, err := writeOne(t.Context(), s, r)
 	require.NoError(t, err)
 	require.NoError(t, s.PutMeta(t.Context(), "schema/v/1", []byte("x")))
-	c := redis.NewClient(&redis.Options{Addr: server.Addr})
-	defer c.Close()
 	require.Equal(t, map[string]string{"v": string(r.Value)}, c.HGetAll(t.Context(), "tf:user:2:ab,c").Val())
 	require.Equal(t, r.ExpireAtMillis, c.PExpireTime(t.Context(), "tf:user:2:ab,c").Val().Milliseconds())
 	require.Equal(t, "x", c.Get(t.Context(), "tf::meta:schema/v/1").Val())

@@ -1,6 +1,6 @@
 -- What write.lua and history.lua share; it stands before each of them.
 --
--- Lua's numbers are doubles, so a 64-bit time is compared as its two halves, the upper one signed. A stored value that begins like
+-- Lua's numbers are doubles, so a 64-bit time is compared as its two halves, the upper one signed, unless its double tells already. A stored value that begins like
 -- the canonical encoding is read at its known places, any other by walking its fields, and one that is not a StoredRow is replaced.
 
 local function varint(value, at)

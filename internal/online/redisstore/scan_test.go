@@ -85,11 +85,7 @@ func TestScanForeignKeys(t *testing.T) {
 
 // TestScanBeforeRedis7: a server without PEXPIRETIME tells when a key expires in another way.
 func TestScanBeforeRedis7(t *testing.T) {
-	server := testenv.Redis(t, "--rename-command", "PEXPIRETIME", "")
-	admin := redis.NewClient(&redis.Options{Addr: server.Addr})
-	defer admin.Close()
-	s := open(t, Options{URL: server.URL, Prefix: "tf"})
-	defer s.Close()
+	s, admin := openWithClient(t, "--rename-command", "PEXPIRETIME", "")
 	expire := time.Now().Add(time.Hour).UnixMilli()
 	for key, at := range map[string]int64{"never": 0, "later": expire} {
 		require.NoError(t, admin.HSet(t.Context(), "tf:user:"+key, "v", "x").Err())

@@ -4,7 +4,7 @@
 -- time in milliseconds from which it may be dropped ('0': never). The answer is one character a row: 1 written, 2 older, 3 unchanged.
 -- row.lua stands before this.
 --
--- Redis serves nobody else meanwhile, and most of the time goes into its commands. Where none of the entities is stored, as in a first load, a row takes two.
+-- Redis serves nobody else meanwhile, and about half of the time goes into its commands. Where none of the entities is stored, as in a first load, a row takes two.
 
 local call = redis.call
 
