@@ -53,16 +53,45 @@ func (c *Column) takeVariable(src *Column, places []int, missing Status) {
 	if len(c.Offsets) == 0 {
 		c.Offsets = append(c.Offsets, 0)
 	}
+	for ; c.Elem == nil && len(places) > takenAtOnce; places = places[takenAtOnce:] {
+		c.takeBytes(src, places[:takenAtOnce], missing)
+	}
+	if c.Elem == nil {
+		c.takeBytes(src, places, missing)
+		return
+	}
 	for _, i := range places {
-		switch {
-		case i < 0:
+		if i < 0 {
 			c.AppendMissing(missing)
-		case c.Elem == nil:
-			c.Status = append(c.Status, src.Status[i])
-			c.Data = append(c.Data, src.Data[src.Offsets[i]:src.Offsets[i+1]]...)
-			c.Offsets = append(c.Offsets, len(c.Data))
-		default:
+		} else {
 			c.AppendFrom(src, i)
 		}
 	}
+}
+
+// takenAtOnce is how many values of variable length are looked up before any is copied, so that the processor waits for the memory of all at once.
+const takenAtOnce = 256
+
+// takeBytes is takeVariable for at most takenAtOnce strings or bytes.
+func (c *Column) takeBytes(src *Column, places []int, missing Status) {
+	var starts [takenAtOnce]int
+	size := len(c.Data)
+	offsets := slices.Grow(c.Offsets, len(places))
+	for k, i := range places {
+		if i >= 0 {
+			starts[k] = src.Offsets[i]
+			size += src.Offsets[i+1] - starts[k]
+			c.Status = append(c.Status, src.Status[i])
+		} else {
+			c.Status = append(c.Status, missing)
+		}
+		offsets = append(offsets, size)
+	}
+	from := len(c.Data)
+	c.Data = slices.Grow(c.Data, size-from)[:size]
+	for k, end := range offsets[len(c.Offsets):] {
+		copy(c.Data[from:end], src.Data[starts[k]:])
+		from = end
+	}
+	c.Offsets = offsets
 }

@@ -47,8 +47,9 @@ func (p *Packed) statusAt(column int) int { return p.size - len(p.types) + colum
 // packedBlock is how many rows are packed at a time: they stay in the processor's nearest cache until all their columns are there.
 const packedBlock = 256
 
-// Put sets the rows from first on to the rows of columns, which are all of one length. Rows that do not overlap may be set by several goroutines at once.
-func (p *Packed) Put(first int, columns []*Column) {
+// Put sets some columns of the rows from first on, those at the places, to columns, which are all of one length. What does not overlap may be set by several goroutines
+// at once.
+func (p *Packed) Put(first int, places []int, columns []*Column) {
 	if len(columns) == 0 {
 		return
 	}
@@ -57,7 +58,7 @@ func (p *Packed) Put(first int, columns []*Column) {
 		to := min(from+packedBlock, rows)
 		data := p.data[(first+from)*p.size : (first+to)*p.size]
 		for i, c := range columns {
-			p.put(data, i, c, from, to)
+			p.put(data, places[i], c, from, to)
 		}
 	}
 }
@@ -110,37 +111,49 @@ func (p *Packed) SetStatus(row int, s Status) {
 
 // Take appends to dst, of the column's type, the values of the column at some rows.
 func (p *Packed) Take(dst *Column, column int, rows []int) {
-	at := p.offsets[column]
+	at, size, data := p.offsets[column], p.size, p.data
 	switch dst.Type {
 	case Bool:
-		dst.Bools = slices.Grow(dst.Bools, len(rows))
-		for _, row := range rows {
-			dst.Bools = append(dst.Bools, p.data[row*p.size+at] != 0)
+		all, added := Extend(dst.Bools, len(rows))
+		dst.Bools = all
+		for i, row := range rows {
+			added[i] = data[row*size+at] != 0
 		}
 	case Int32:
-		dst.Int32s = slices.Grow(dst.Int32s, len(rows))
-		for _, row := range rows {
-			dst.Int32s = append(dst.Int32s, int32(binary.LittleEndian.Uint32(p.data[row*p.size+at:])))
+		all, added := Extend(dst.Int32s, len(rows))
+		dst.Int32s = all
+		for i, row := range rows {
+			added[i] = int32(binary.LittleEndian.Uint32(data[row*size+at:]))
 		}
 	case Float:
-		dst.Floats = slices.Grow(dst.Floats, len(rows))
-		for _, row := range rows {
-			dst.Floats = append(dst.Floats, math.Float32frombits(binary.LittleEndian.Uint32(p.data[row*p.size+at:])))
+		all, added := Extend(dst.Floats, len(rows))
+		dst.Floats = all
+		for i, row := range rows {
+			added[i] = math.Float32frombits(binary.LittleEndian.Uint32(data[row*size+at:]))
 		}
 	case Double:
-		dst.Doubles = slices.Grow(dst.Doubles, len(rows))
-		for _, row := range rows {
-			dst.Doubles = append(dst.Doubles, math.Float64frombits(binary.LittleEndian.Uint64(p.data[row*p.size+at:])))
+		all, added := Extend(dst.Doubles, len(rows))
+		dst.Doubles = all
+		for i, row := range rows {
+			added[i] = math.Float64frombits(binary.LittleEndian.Uint64(data[row*size+at:]))
 		}
 	default:
-		dst.Int64s = slices.Grow(dst.Int64s, len(rows))
-		for _, row := range rows {
-			dst.Int64s = append(dst.Int64s, int64(binary.LittleEndian.Uint64(p.data[row*p.size+at:])))
+		all, added := Extend(dst.Int64s, len(rows))
+		dst.Int64s = all
+		for i, row := range rows {
+			added[i] = int64(binary.LittleEndian.Uint64(data[row*size+at:]))
 		}
 	}
 	at = p.statusAt(column)
-	dst.Status = slices.Grow(dst.Status, len(rows))
-	for _, row := range rows {
-		dst.Status = append(dst.Status, Status(p.data[row*p.size+at]))
+	all, added := Extend(dst.Status, len(rows))
+	dst.Status = all
+	for i, row := range rows {
+		added[i] = Status(data[row*size+at])
 	}
+}
+
+// Extend returns s with n more values, of which nothing is known, and these alone.
+func Extend[T any](s []T, n int) (longer, added []T) {
+	longer = slices.Grow(s, n)[:len(s)+n]
+	return longer, longer[len(s):]
 }

@@ -48,6 +48,10 @@ func TestPackedEqualsTake(t *testing.T) {
 		for i, typ := range types {
 			want[i] = NewColumn(typ, rows)
 		}
+		all := make([]int, len(types))
+		for i := range all {
+			all[i] = i
+		}
 		var group sync.WaitGroup
 		for first := 0; first < rows; {
 			share := 1 + r.IntN(rows-first)
@@ -57,7 +61,9 @@ func TestPackedEqualsTake(t *testing.T) {
 				want[i].AppendColumn(columns[i])
 			}
 			at := first
-			group.Go(func() { p.Put(at, columns) })
+			split := r.IntN(len(types) + 1)
+			group.Go(func() { p.Put(at, all[:split], columns[:split]) })
+			group.Go(func() { p.Put(at, all[split:], columns[split:]) })
 			first += share
 		}
 		group.Wait()

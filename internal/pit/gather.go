@@ -1,10 +1,13 @@
 package pit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
@@ -38,50 +41,28 @@ func byFragment[T any](h *history, items []T, position func(T) int64) (grouped [
 	return grouped, ends
 }
 
-// placed is an item with its position from a base on.
-type placed[T any] struct {
-	position uint64
-	item     T
-}
+// denseRows is how many rows a fragment may have for each item that is sorted by its rank among them: more would take longer to go through, and more memory, than to
+// compare the items.
+const denseRows = 128
 
-// sortByPosition sorts items by position, none of which is less than base or occurs twice. Positions are copied beside the items first: looking them up at each
-// step would miss the cache each time.
-func sortByPosition[T any](items []T, base int64, position func(T) int64) {
-	sorted, most := make([]placed[T], len(items)), uint64(0)
+// sortByPosition sorts items, all of one fragment of so many rows, by position. No position occurs twice.
+func sortByPosition[T any](items []T, rows int64, position func(T) int64, start int64) {
+	if rows > denseRows*int64(len(items)) {
+		slices.SortFunc(items, func(a, b T) int { return cmp.Compare(position(a), position(b)) })
+		return
+	}
+	places, r := make([]uint64, len(items)), newRanks(uint64(rows))
+	for i, item := range items { // positions lie anywhere in memory, so each is looked up once
+		places[i] = uint64(position(item) - start)
+		r.mark(places[i])
+	}
+	r.count()
+	sorted := make([]T, len(items))
 	for i, item := range items {
-		at := uint64(position(item) - base)
-		sorted[i] = placed[T]{at, item}
-		most = max(most, at)
+		rank, _ := r.of(places[i])
+		sorted[rank] = item
 	}
-	for i, p := range radixSort(sorted, most) {
-		items[i] = p.item
-	}
-}
-
-// digitBits is how much of a position one pass of radixSort looks at.
-const digitBits = 11
-
-// radixSort returns items sorted by positions up to most, digit by digit; it uses the memory of items.
-func radixSort[T any](items []placed[T], most uint64) []placed[T] {
-	other := make([]placed[T], len(items))
-	for shift := 0; shift < 64 && most>>shift > 0; shift += digitBits {
-		var starts [1 << digitBits]int
-		for i := range items {
-			starts[items[i].position>>shift&(1<<digitBits-1)]++
-		}
-		next := 0
-		for digit, count := range starts {
-			starts[digit] = next
-			next += count
-		}
-		for i := range items {
-			at := &starts[items[i].position>>shift&(1<<digitBits-1)]
-			other[*at] = items[i]
-			*at++
-		}
-		items, other = other, items
-	}
-	return items
+	copy(items, sorted)
 }
 
 // gatherer reads the feature values of a view's winners into one column a feature, in the order of their positions.
@@ -98,7 +79,16 @@ type gatherer struct {
 	winnerOf []int32
 	events   []feature.EventTime
 	values   winnerValues
-	pool     sync.Pool // of []*feature.Column: what a fragment is read into
+	pool     columnPool // what a fragment is read into
+
+	mu    sync.Mutex
+	turns []turn // of the features of variable length
+}
+
+// turn is where the values of one feature wait, by their share, until those of the shares before are there; next is the one that comes next.
+type turn struct {
+	waiting map[int]*feature.Column
+	next    int
 }
 
 // winnerValues are the feature values of winners, and one row more, of which they all say that it was not found. Those of fixed width stand row by row in packed,
@@ -131,6 +121,7 @@ func newGatherer(scan *viewScan, features []int, heads []int32, room *allowance)
 		room:     room,
 		winnerOf: make([]int32, len(scan.best)),
 		events:   make([]feature.EventTime, len(heads)),
+		turns:    make([]turn, len(features)),
 	}
 	g.heads, g.ends = byFragment(scan.history, heads, g.position)
 	v := &g.values
@@ -165,26 +156,34 @@ func winnerBytes(view *feature.View, features []int) (bytes int64) {
 	return bytes + int64(feature.PackedBytes(packed))
 }
 
-// run gathers fragment by fragment, several at once. Values of fixed width go to their places. Those of variable length join the columns in
-// the order of the fragments, and wait in columns of their own until it is their turn: no more than one fragment a worker waits.
+// run gathers part by part, several at once. Values of fixed width go to their places. Those of variable length join the columns in
+// the order of the fragments, and wait in columns of their own until it is their turn; their memory is counted already.
 func (g *gatherer) run(ctx context.Context, p *pool) error {
-	var shares []int
+	var shares []*share
 	for f := range g.ends {
-		if from, to := g.share(f); from < to {
-			shares = append(shares, f)
+		if from, to := g.within(f); from < to {
+			shares = append(shares, &share{place: len(shares), fragment: f})
 		}
 	}
 	progress := g.scan.progress
 	progress.FragmentsLeft.Add(int64(len(shares)))
 	progress.Gathering.Store(true)
-	turns := make([]chan struct{}, len(shares)+1)
-	for i := range turns {
-		turns[i] = make(chan struct{})
+	err := p.each(ctx, len(shares), func(_ context.Context, i int) error {
+		shares[i].rows = g.rank(shares[i].fragment)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	close(turns[0])
-	err := p.each(ctx, len(shares), func(ctx context.Context, i int) error {
-		defer progress.FragmentsLeft.Add(-1)
-		return g.fragment(ctx, shares[i], turns[i], turns[i+1])
+	parts := g.parts(shares, p.size())
+	err = p.each(ctx, len(parts), func(ctx context.Context, i int) error {
+		if err := g.part(ctx, parts[i]); err != nil {
+			return err
+		}
+		if parts[i].share.partsLeft.Add(-1) == 0 {
+			progress.FragmentsLeft.Add(-1)
+		}
+		return nil
 	})
 	if err != nil {
 		return err
@@ -199,80 +198,137 @@ func (g *gatherer) run(ctx context.Context, p *pool) error {
 	return nil
 }
 
-// share returns the range in heads that belongs to a fragment.
-func (g *gatherer) share(fragment int) (from, to int) {
+// within returns the range in heads that belongs to a fragment.
+func (g *gatherer) within(fragment int) (from, to int) {
 	if fragment > 0 {
 		from = g.ends[fragment-1]
 	}
 	return from, g.ends[fragment]
 }
 
-// fragment gathers the winners of one fragment. What must be in order it appends once turn is closed; then it closes next.
-func (g *gatherer) fragment(ctx context.Context, f int, turn <-chan struct{}, next chan<- struct{}) error {
-	rows := g.rank(f)
-	if len(g.features) == 0 {
-		return nil
-	}
-	from, _ := g.share(f)
-	columns := g.takeColumns(len(rows))
-	defer g.pool.Put(&columns)
-	if err := g.gather(ctx, g.scan.history.fragments[f], rows, columns); err != nil {
-		return err
-	}
-	var packed, others []*feature.Column
-	for i, c := range columns {
-		if g.values.columns[i] == nil {
-			packed = append(packed, c)
-		} else {
-			others = append(others, c)
-		}
-	}
-	g.values.packed.Put(from, packed)
-	if len(others) == 0 {
-		return nil
-	}
-	return g.inTurn(ctx, others, turn, next)
+// share is the winners of one fragment; place is its place among those that have some.
+type share struct {
+	place, fragment int
+	rows            []int64
+	partsLeft       atomic.Int32
 }
 
-// takeColumns returns empty columns, one a feature, perhaps those of an earlier fragment.
-func (g *gatherer) takeColumns(rows int) []*feature.Column {
-	if columns, ok := g.pool.Get().(*[]*feature.Column); ok {
-		for _, c := range *columns {
-			c.Reset()
-		}
-		return *columns
+// part is some features, by their places in gatherer.features, of a share.
+type part struct {
+	*share
+	features []int
+}
+
+const (
+	// lastParts is into how many parts the last shares are divided, so that no worker has long to do when the others have nothing left.
+	lastParts = 4
+	// leastPart is the least values of a fragment, read or passed over, that are worth a part of their own.
+	leastPart = 1 << 20
+)
+
+// parts divides the shares: those that so many workers come to last by features, if they are large.
+func (g *gatherer) parts(shares []*share, workers int) (parts []part) {
+	all := make([]int, len(g.features))
+	for i := range all {
+		all[i] = i
 	}
-	columns := make([]*feature.Column, len(g.features))
-	for i, f := range g.features {
-		columns[i] = feature.NewColumn(g.scan.history.view.Features[f].Type, rows)
+	for _, s := range shares {
+		n := 1
+		if s.place >= len(shares)-workers {
+			values := g.scan.history.fragments[s.fragment].NumRows() * int64(len(all))
+			n = int(max(1, min(lastParts, int64(len(all)), values/leastPart)))
+		}
+		s.partsLeft.Store(int32(n))
+		for i := range n {
+			parts = append(parts, part{s, all[i*len(all)/n : (i+1)*len(all)/n]})
+		}
+	}
+	return parts
+}
+
+// part gathers the values of a part.
+func (g *gatherer) part(ctx context.Context, p part) error {
+	if len(p.features) == 0 {
+		return nil
+	}
+	features := make([]int, len(p.features))
+	for i, k := range p.features {
+		features[i] = g.features[k]
+	}
+	from, _ := g.within(p.fragment)
+	columns := g.pool.take(g.scan.history.view, features, len(p.rows))
+	if err := g.gather(ctx, g.scan.history.fragments[p.fragment], p.rows, features, columns); err != nil {
+		return err
+	}
+	var packed []*feature.Column
+	var places []int
+	for i, k := range p.features {
+		if g.values.columns[k] == nil {
+			packed, places = append(packed, columns[i]), append(places, g.values.places[k])
+		} else {
+			g.inTurn(k, p.place, columns[i])
+		}
+	}
+	g.values.packed.Put(from, places, packed)
+	g.pool.give(packed...)
+	return nil
+}
+
+// columnPool holds columns that have been read, to be read into again.
+type columnPool struct {
+	mu   sync.Mutex
+	free map[feature.Type][]*feature.Column
+}
+
+// take returns empty columns, one a feature.
+func (p *columnPool) take(view *feature.View, features []int, rows int) []*feature.Column {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	columns := make([]*feature.Column, len(features))
+	for i, f := range features {
+		t := view.Features[f].Type
+		if free := p.free[t]; len(free) > 0 {
+			columns[i], p.free[t] = free[len(free)-1], free[:len(free)-1]
+			columns[i].Reset()
+		} else {
+			columns[i] = feature.NewColumn(t, rows)
+		}
 	}
 	return columns
 }
 
-// inTurn appends columns of variable length to those of all fragments, once turn is closed; then it closes next.
-func (g *gatherer) inTurn(ctx context.Context, columns []*feature.Column, turn <-chan struct{}, next chan<- struct{}) error {
-	select {
-	case <-turn:
-	case <-ctx.Done():
-		return ctx.Err()
+func (p *columnPool) give(columns ...*feature.Column) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.free == nil {
+		p.free = map[feature.Type][]*feature.Column{}
 	}
-	at := 0
-	for _, c := range g.values.columns {
-		if c != nil {
-			c.AppendColumn(columns[at])
-			at++
-		}
+	for _, c := range columns {
+		p.free[c.Type] = append(p.free[c.Type], c)
 	}
-	close(next)
-	return nil
+}
+
+// inTurn appends values of feature k, of variable length: those of this share and those that have waited for it, once those of all shares before are there.
+func (g *gatherer) inTurn(k, share int, values *feature.Column) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	t := &g.turns[k]
+	if t.waiting == nil {
+		t.waiting = map[int]*feature.Column{}
+	}
+	for t.waiting[share] = values; t.waiting[t.next] != nil; t.next++ {
+		g.values.columns[k].AppendColumn(t.waiting[t.next])
+		g.pool.give(t.waiting[t.next])
+		delete(t.waiting, t.next)
+	}
 }
 
 // gather fills columns, which are empty, with rows of a fragment, where there is room for their values of variable length.
-func (g *gatherer) gather(ctx context.Context, fragment Fragment, rows []int64, columns []*feature.Column) error {
+func (g *gatherer) gather(ctx context.Context, fragment Fragment, rows []int64, features []int, columns []*feature.Column) error {
 	for _, c := range columns {
 		c.Limit = g.room.left()
 	}
-	err := gatherRows(ctx, fragment, rows, g.features, columns)
+	err := gatherRows(ctx, fragment, rows, features, columns)
 	if errors.Is(err, feature.ErrLimit) {
 		return fmt.Errorf("%w: %w", ErrTooLarge, err)
 	}
@@ -295,12 +351,13 @@ func variableSize(columns []*feature.Column) (bytes int64) {
 
 // rank sorts a fragment's winners by position, numbers them, and returns their rows in the fragment.
 func (g *gatherer) rank(f int) []int64 {
-	from, to := g.share(f)
+	from, to := g.within(f)
 	heads, best := g.heads[from:to], g.scan.best
-	sortByPosition(heads, g.scan.history.starts[f], g.position)
+	starts := g.scan.history.starts
+	sortByPosition(heads, starts[f+1]-starts[f], g.position, starts[f])
 	rows := make([]int64, len(heads))
 	for i, slot := range heads {
-		rows[i] = best[slot].position.row() - g.scan.history.starts[f]
+		rows[i] = best[slot].position.row() - starts[f]
 		g.winnerOf[slot] = int32(from + i)
 		g.events[from+i] = best[slot].event
 	}

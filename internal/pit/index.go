@@ -1,10 +1,12 @@
 package pit
 
 import (
-	"cmp"
 	"context"
 	"math"
+	"math/bits"
 	"slices"
+	"sort"
+	"sync"
 
 	"github.com/twofold-ml/twofold/internal/feature"
 )
@@ -12,19 +14,29 @@ import (
 // index arranges the entity rows by one set of key columns. Rows with the same key form a group; the distinct times of a
 // group, ascending, are its slots. All rows of one slot get the same feature row. Once built it is only read.
 type index struct {
-	// hasher is what keys are hashed by to be found in groups; nil where they need not be.
-	hasher *hasher
-	// groups numbers the groups by key.
+	// ids numbers the groups by key where it can; elsewhere groups does, by keys hashed by hasher.
+	ids    *ids
 	groups *interner
+	hasher *hasher
 	// spans are the slots of each group.
 	spans []span
-	// times of the slots.
+	// times of the slots. Behind the slots of a group may be some that none has.
 	times []feature.AsOf
 	// slotOf is the slot of each entity row, absent for a row with a null key.
 	slotOf []int32
 	// The least and the greatest time of a slot.
 	min, max feature.AsOf
+	// windows of the groups, in steps of 2^shift microseconds; nil where the slots are further apart than can be counted.
+	windows []window
+	shift   int
 }
+
+// window is in which step, counted from that of the index's least time, a group has its first slot and its last. Steps are coarse, so that the windows of all groups stay in
+// the processor's caches, where the slots themselves do not.
+type window struct{ first, last uint8 }
+
+// windowBits is how many bits the number of a step has.
+const windowBits = 8
 
 // span is the slots of one group: from start up to but without end, with the time of the first. What most look-ups ask stands together, so that they
 // wait for one place in memory.
@@ -34,60 +46,82 @@ type span struct {
 }
 
 // newIndex builds the index of rows by the key columns of the given places.
-func newIndex(ctx context.Context, rows *EntityRows, columns []int) (*index, error) {
+func newIndex(ctx context.Context, p *pool, rows *EntityRows, columns []int) (*index, error) {
 	keys := make([]feature.Key, len(columns))
 	for i, c := range columns {
 		keys[i] = rows.keys[c]
 	}
-	x := &index{min: math.MaxInt64, max: math.MinInt64}
+	x := &index{}
 	if isIntKey(keys) {
 		least, most := rows.keyRange(columns[0])
-		x.groups = newDirectInterner(least, most, rows.Len())
+		x.ids = newIDs(least, most, rows.Len())
 	}
-	if x.groups == nil {
+	if x.ids == nil {
 		hasher := newHasher()
 		x.hasher, x.groups = &hasher, newInterner(isIntKey(keys))
 	}
-	groupOf, err := x.group(ctx, rows, columns)
+	groupOf, groups, err := x.group(ctx, rows, columns)
 	if err != nil {
 		return nil, err
 	}
-	x.slice(rows.times, groupOf)
-	return x, ctx.Err()
+	return x, x.slice(ctx, p, rows.times, groupOf, groups)
 }
 
 // blockRows is how many rows are looked up at a time.
 const blockRows = 4096
 
-// group returns the group of each entity row, absent where a key is null.
-func (x *index) group(ctx context.Context, rows *EntityRows, columns []int) ([]int32, error) {
-	groupOf := make([]int32, 0, rows.Len())
+// group returns the group of each entity row, absent where a key is null, and the number of groups.
+func (x *index) group(ctx context.Context, rows *EntityRows, columns []int) (groupOf []int32, groups int, err error) {
+	groupOf = slices.Repeat([]int32{absent}, rows.Len())
+	if x.ids == nil {
+		err = x.eachBlock(ctx, rows, columns, func(first int, block []int32, keys *keyRows) {
+			for i, row := range block {
+				groupOf[first+int(row)] = x.groups.intern(keys, i)
+			}
+		})
+		return groupOf, x.groups.count, err
+	}
+	if err := x.eachBlock(ctx, rows, columns, func(_ int, _ []int32, keys *keyRows) { x.ids.add(keys.ints) }); err != nil {
+		return nil, 0, err
+	}
+	groups = x.ids.count()
+	numbers := make([]int32, blockRows)
+	err = x.eachBlock(ctx, rows, columns, func(first int, block []int32, keys *keyRows) {
+		x.ids.find(keys.ints, numbers)
+		for i, row := range block {
+			groupOf[first+int(row)] = numbers[i]
+		}
+	})
+	return groupOf, groups, err
+}
+
+// eachBlock calls use with the keys of those entity rows of which none is null, some at a time: block has their places from row first on.
+func (x *index) eachBlock(ctx context.Context, rows *EntityRows, columns []int, use func(first int, block []int32, keys *keyRows)) error {
 	var keys keyRows
 	block := make([]int32, 0, blockRows)
+	first := 0
 	for _, chunk := range rows.chunks {
 		selected := make([]*feature.Column, len(columns))
 		for i, c := range columns {
 			selected[i] = chunk[c]
 		}
-		for from := 0; from < selected[0].Len(); from += blockRows {
+		length := selected[0].Len()
+		for from := 0; from < length; from += blockRows {
 			if err := ctx.Err(); err != nil {
-				return nil, err
+				return err
 			}
 			block = block[:0]
-			for row := from; row < min(from+blockRows, selected[0].Len()); row++ {
-				groupOf = append(groupOf, absent)
+			for row := from; row < min(from+blockRows, length); row++ {
 				if allPresent(selected, row) {
 					block = append(block, int32(row))
 				}
 			}
 			keys.load(x.hasher, selected, block)
-			base := len(groupOf) - (min(from+blockRows, selected[0].Len()))
-			for i, row := range block {
-				groupOf[base+int(row)] = x.groups.intern(&keys, i)
-			}
+			use(first, block, &keys)
 		}
+		first += length
 	}
-	return groupOf, nil
+	return nil
 }
 
 func allPresent(columns []*feature.Column, row int) bool {
@@ -100,34 +134,104 @@ func allPresent(columns []*feature.Column, row int) bool {
 }
 
 // slice makes the slots and turns groupOf, in place, into slotOf.
-func (x *index) slice(times []feature.AsOf, groupOf []int32) {
-	order, ends := byGroup(groupOf, x.groups.count)
-	x.spans = make([]span, x.groups.count)
-	x.times = make([]feature.AsOf, 0, len(order))
-	start := int32(0)
-	for g, end := range ends {
-		rows := order[start:end]
-		start = end
-		if len(rows) > 1 {
-			slices.SortFunc(rows, func(a, b int32) int { return cmp.Compare(times[a], times[b]) })
+func (x *index) slice(ctx context.Context, p *pool, times []feature.AsOf, groupOf []int32, groups int) error {
+	order, ends := byGroup(times, groupOf, groups)
+	x.spans, x.times, x.slotOf = make([]span, groups), order.times, groupOf
+	x.min, x.max = math.MaxInt64, math.MinInt64
+	var mu sync.Mutex
+	err := p.shares(ctx, groups, func(from, to int) {
+		least, most := feature.AsOf(math.MaxInt64), feature.AsOf(math.MinInt64)
+		start := int32(0)
+		if from > 0 {
+			start = ends[from-1]
 		}
-		slots := &x.spans[g]
-		slots.start = int32(len(x.times))
-		for i, row := range rows {
-			if i == 0 || times[row] != x.times[len(x.times)-1] {
-				x.times = append(x.times, times[row])
-			}
-			groupOf[row] = int32(len(x.times) - 1)
+		for g := from; g < to; g++ {
+			slots := x.sliceGroup(start, order.part(start, ends[g]))
+			x.spans[g] = slots
+			least, most = min(least, slots.first), max(most, x.times[slots.end-1])
+			start = ends[g]
 		}
-		slots.end, slots.first = int32(len(x.times)), times[rows[0]]
-		x.min = min(x.min, slots.first)
-		x.max = max(x.max, times[rows[len(rows)-1]])
+		mu.Lock()
+		defer mu.Unlock()
+		x.min, x.max = min(x.min, least), max(x.max, most)
+	})
+	if err != nil {
+		return err
 	}
-	x.slotOf = groupOf
+	return x.setWindows(ctx, p)
+}
+
+// sliceGroup makes the rows of a group into its slots, of which the first is slot start.
+func (x *index) sliceGroup(start int32, rows timedRows) span {
+	rows.sort()
+	end := start
+	for i, row := range rows.rows {
+		if t := rows.times[i]; i == 0 || t != x.times[end-1] {
+			x.times[end] = t
+			end++
+		}
+		x.slotOf[row] = end - 1
+	}
+	return span{x.times[start], start, end}
+}
+
+// timedRows are entity rows with their times.
+type timedRows struct {
+	times []feature.AsOf
+	rows  []int32
+}
+
+func (r timedRows) part(from, to int32) timedRows {
+	return timedRows{r.times[from:to], r.rows[from:to]}
+}
+
+func (r timedRows) Len() int           { return len(r.rows) }
+func (r timedRows) Less(i, k int) bool { return r.times[i] < r.times[k] }
+func (r timedRows) Swap(i, k int) {
+	r.times[i], r.times[k] = r.times[k], r.times[i]
+	r.rows[i], r.rows[k] = r.rows[k], r.rows[i]
+}
+
+// fewRows are sorted at once: most keys have no more rows.
+const fewRows = 12
+
+// sort sorts the rows by time.
+func (r timedRows) sort() {
+	if len(r.rows) > fewRows {
+		sort.Sort(r)
+		return
+	}
+	for i := range r.rows {
+		for k := i; k > 0 && r.times[k] < r.times[k-1]; k-- {
+			r.Swap(k, k-1)
+		}
+	}
+}
+
+// setWindows makes the windows of the groups.
+func (x *index) setWindows(ctx context.Context, p *pool) error {
+	width, ok := x.width()
+	if !ok {
+		return ctx.Err()
+	}
+	x.shift = max(0, bits.Len64(width)-windowBits)
+	step := func(t feature.AsOf) uint8 { return uint8((uint64(t) - uint64(x.min)) >> x.shift) }
+	x.windows = make([]window, len(x.spans))
+	return p.shares(ctx, len(x.spans), func(from, to int) {
+		for g, slots := range x.spans[from:to] {
+			x.windows[from+g] = window{step(slots.first), step(x.times[slots.end-1])}
+		}
+	})
+}
+
+// width is the time between the first slot and the last; false where there is none, or it is too long to be added to others.
+func (x *index) width() (uint64, bool) {
+	width := uint64(x.max) - uint64(x.min)
+	return width, x.min <= x.max && width < 1<<62
 }
 
 // byGroup returns the rows that have a group, those of group 0 first, and where in them each group ends.
-func byGroup(groupOf []int32, groups int) (order, ends []int32) {
+func byGroup(times []feature.AsOf, groupOf []int32, groups int) (order timedRows, ends []int32) {
 	ends = make([]int32, groups)
 	rows := 0
 	for _, g := range groupOf {
@@ -141,17 +245,18 @@ func byGroup(groupOf []int32, groups int) (order, ends []int32) {
 		ends[g] = next
 		next += count
 	}
-	order = make([]int32, rows)
+	order = timedRows{make([]feature.AsOf, rows), make([]int32, rows)}
 	for row, g := range groupOf {
 		if g != absent {
-			order[ends[g]] = int32(row)
+			at := ends[g]
+			order.times[at], order.rows[at] = times[row], int32(row)
 			ends[g]++
 		}
 	}
 	return order, ends
 }
 
-// slots returns the number of slots.
+// slots returns the number of slots, those that no group has included.
 func (x *index) slots() int { return len(x.times) }
 
 // firstAtOrAfter returns the first slot in [from, to) whose time is t or later; to where there is none.
@@ -167,8 +272,8 @@ func (x *index) firstAtOrAfter(from, to int32, t int64) int32 {
 	return from
 }
 
-// window is the range of event times that a view can use: from the ttl before the first slot to the last slot.
-func (x *index) window(ttl feature.TTL) feature.TimeRange {
+// within is the range of event times that a view can use: from the ttl before the first slot to the last slot.
+func (x *index) within(ttl feature.TTL) feature.TimeRange {
 	return feature.TimeRange{Min: earliest(x.min, ttl), Max: feature.EventTime(x.max)}
 }
 

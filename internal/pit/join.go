@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -157,19 +158,21 @@ func newIndexes(ctx context.Context, p *pool, rows *EntityRows, views []ViewJoin
 		}
 		indexOf = append(indexOf, i)
 	}
-	indexes = make([]*index, len(distinct))
-	err = p.each(ctx, len(distinct), func(ctx context.Context, i int) (err error) {
-		indexes[i], err = newIndex(ctx, rows, distinct[i])
-		return err
-	})
-	return indexes, indexOf, err
+	for _, keys := range distinct {
+		x, err := newIndex(ctx, p, rows, keys)
+		if err != nil {
+			return nil, nil, err
+		}
+		indexes = append(indexes, x)
+	}
+	return indexes, indexOf, nil
 }
 
 func joinView(ctx context.Context, p *pool, x *index, v *ViewJoin, o Options, room *allowance) (joinedView, error) {
 	if x.slots() == 0 {
 		return joinedView{slotOf: x.slotOf, stats: Stats{Unmatched: int64(len(x.slotOf))}}, ctx.Err()
 	}
-	h, err := openHistory(ctx, v.View, v.Source, x.window(v.TTL))
+	h, err := openHistory(ctx, v.View, v.Source, x.within(v.TTL))
 	if err != nil {
 		return joinedView{}, err
 	}
@@ -178,9 +181,13 @@ func joinView(ctx context.Context, p *pool, x *index, v *ViewJoin, o Options, ro
 	if err := scan.run(ctx, p); err != nil {
 		return joinedView{}, err
 	}
+	heads, err := scan.resolve(ctx, p)
+	if err != nil {
+		return joinedView{}, err
+	}
 	var g *gatherer
 	err = p.run(ctx, func() (err error) {
-		g, err = newGatherer(scan, v.Features, scan.resolve(), room)
+		g, err = newGatherer(scan, v.Features, heads, room)
 		return err
 	})
 	if err != nil {
@@ -190,17 +197,23 @@ func joinView(ctx context.Context, p *pool, x *index, v *ViewJoin, o Options, ro
 		return joinedView{}, err
 	}
 	joined := joinedView{slotOf: x.slotOf, winnerOf: g.winnerOf, events: g.events, values: g.values}
-	joined.stats = Stats{RowsRead: scan.rowsRead.Load(), RowsPruned: h.pruned.Load(), RowsNull: scan.rowsNull.Load(), Unmatched: joined.unmatched()}
-	return joined, nil
+	joined.stats = Stats{RowsRead: scan.rowsRead.Load(), RowsPruned: h.pruned.Load(), RowsNull: scan.rowsNull.Load()}
+	joined.stats.Unmatched, err = joined.unmatched(ctx, p)
+	return joined, err
 }
 
-func (v *joinedView) unmatched() (rows int64) {
-	for row := range v.slotOf {
-		if v.winner(row) == len(v.events) {
-			rows++
+func (v *joinedView) unmatched(ctx context.Context, p *pool) (int64, error) {
+	var all atomic.Int64
+	err := p.shares(ctx, len(v.slotOf), func(from, to int) {
+		rows := int64(0)
+		for row := from; row < to; row++ {
+			if v.winner(row) == len(v.events) {
+				rows++
+			}
 		}
-	}
-	return rows
+		all.Add(rows)
+	})
+	return all.Load(), err
 }
 
 // winner returns the winner of an entity row: the row after the last of events where there is none.

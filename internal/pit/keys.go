@@ -42,7 +42,7 @@ type keyRows struct {
 }
 
 // load reads the keys of the given rows, none of which may be null. What it holds is valid as long as the columns are. h may be nil for a table that
-// needs no hashes (interner.direct).
+// needs no hashes (ids).
 func (k *keyRows) load(h *hasher, columns []*feature.Column, rows []int32) {
 	k.ints, k.encoded, k.hashes = k.ints[:0], k.encoded[:0], k.hashes[:0]
 	switch {
@@ -96,9 +96,6 @@ type interner struct {
 	intBuckets []intBucket
 	buckets    []bucket
 	count      int
-	// direct has the number of each integer from base on, plus 1, where they lie close together, as most ids do; 0 is no key. There is no table then.
-	direct []int32
-	base   int64
 	// The keys by number: integers, or bytes with the end of each.
 	ints []int64
 	data []byte
@@ -146,43 +143,14 @@ func (t *interner) key(number int32) []byte {
 // load what many rows need, each independent of the others, let the processor wait for all of them at once.
 const lookAhead = 256
 
-// directPlaces is the most places of a direct table a key, about what a hash table takes.
-const directPlaces = 6
-
-// newDirectInterner returns a table for integers from least to most, of about so many keys; nil where they do not lie close together.
-func newDirectInterner(least, most int64, keys int) *interner {
-	span := uint64(most) - uint64(least)
-	if least > most || span >= uint64(max(leastBuckets, directPlaces*keys)) {
-		return nil
-	}
-	return &interner{isInt: true, base: least, direct: make([]int32, span+1)}
-}
-
 // find sets numbers[i] to the number of key i, or absent.
 func (t *interner) find(k *keyRows, numbers []int32) {
-	if t.direct != nil {
-		t.findDirect(k.ints, numbers)
-		return
-	}
 	for from := 0; from < len(k.hashes); from += lookAhead {
 		to := min(from+lookAhead, len(k.hashes))
 		if t.isInt {
 			t.findInts(k.hashes[from:to], k.ints[from:to], numbers[from:to])
 		} else {
 			t.findBytes(k.hashes[from:to], k.encoded[from:to], numbers[from:to])
-		}
-	}
-}
-
-// findDirect is find where the numbers stand at the keys' own places.
-func (t *interner) findDirect(keys []int64, numbers []int32) {
-	direct, base := t.direct, uint64(t.base)
-	for i, key := range keys {
-		at := uint64(key) - base
-		if at < uint64(len(direct)) {
-			numbers[i] = direct[at] - 1
-		} else {
-			numbers[i] = absent
 		}
 	}
 }
@@ -298,9 +266,6 @@ func (t *interner) probeBytes(hash uint32, key []byte) (number int32, at uint32)
 
 // intern returns the number of key i, a new one where the key is new.
 func (t *interner) intern(k *keyRows, i int) int32 {
-	if t.direct != nil {
-		return t.internDirect(k.ints[i])
-	}
 	hash := uint32(k.hashes[i])
 	if t.isInt {
 		return t.internInt(hash, k.ints[i])
@@ -317,16 +282,6 @@ func (t *interner) intern(k *keyRows, i int) int32 {
 		t.buckets = grown(t.buckets, func(b *bucket) bucket { return *b })
 	}
 	return int32(t.count - 1)
-}
-
-// internDirect is intern for a key in the range of a direct table.
-func (t *interner) internDirect(key int64) int32 {
-	number := &t.direct[key-t.base]
-	if *number == 0 {
-		t.count++
-		*number = int32(t.count)
-	}
-	return *number - 1
 }
 
 func (t *interner) internInt(hash uint32, key int64) int32 {

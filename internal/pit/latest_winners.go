@@ -103,7 +103,8 @@ func (w *Winners) share(fragment int) []winnerRef {
 
 func (w *Winners) sort(ctx context.Context, p *pool) error {
 	return p.each(ctx, len(w.ends), func(_ context.Context, f int) error {
-		sortByPosition(w.share(f), w.scan.history.starts[f], w.scan.position)
+		starts := w.scan.history.starts
+		sortByPosition(w.share(f), starts[f+1]-starts[f], w.scan.position, starts[f])
 		return nil
 	})
 }

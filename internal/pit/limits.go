@@ -27,6 +27,7 @@ const (
 	// internBytes is what a key takes in the table of keys: its number, its hash and room to spare; and the key itself, of unknown length.
 	internBytes = 8 * 3
 	keyBytes    = 16
+	windowBytes = 2
 	// variableBytes stands for a value of unknown length.
 	variableBytes = 32
 	// variableFixedBytes is what it takes beside itself: its status and where it ends.
@@ -39,7 +40,7 @@ func BytesPerRow(views []ViewJoin) (state, values int64) {
 	state = timeBytes + 2*timeBytes
 	for _, v := range views {
 		// Views with the same keys share an index; counted as if they did not, because few join many views.
-		state += placeBytes*3 + timeBytes + internBytes + keyBytes*int64(len(v.Keys))
+		state += placeBytes*3 + timeBytes + internBytes + windowBytes + keyBytes*int64(len(v.Keys))
 		state += candidateBytes + 2*placeBytes + timeBytes
 		values += winnerBytes(v.View, v.Features)
 		for _, f := range v.Features {

@@ -40,6 +40,18 @@ func (p *pool) each(ctx context.Context, n int, task func(ctx context.Context, i
 	return ctx.Err()
 }
 
+// leastShare is how many small items are worth a task of their own.
+const leastShare = 1 << 14
+
+// shares runs task for ranges that n items are divided into, several at once where there are many.
+func (p *pool) shares(ctx context.Context, n int, task func(from, to int)) error {
+	size := max(leastShare, (n+4*p.size()-1)/(4*p.size()))
+	return p.each(ctx, (n+size-1)/size, func(_ context.Context, i int) error {
+		task(i*size, min((i+1)*size, n))
+		return nil
+	})
+}
+
 // run runs one task in the calling goroutine, in its turn.
 func (p *pool) run(ctx context.Context, task func() error) error {
 	if !p.acquire(ctx) {

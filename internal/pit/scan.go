@@ -2,6 +2,7 @@ package pit
 
 import (
 	"context"
+	"math"
 	"sync"
 	"sync/atomic"
 
@@ -25,6 +26,7 @@ type viewScan struct {
 	cutoff  bool
 
 	best []candidate
+	near *nearness
 	// locks guard best, slot s by locks[s % len]; nil where there is only one writer. Sharing one array keeps the memory of a scan
 	// independent of the number of workers.
 	locks *[lockStripes]paddedMutex
@@ -42,9 +44,15 @@ type paddedMutex struct {
 }
 
 func (v *viewScan) run(ctx context.Context, p *pool) error {
+	v.near = v.index.nearness(v.ttl)
 	v.best = make([]candidate, v.index.slots())
-	for i := range v.best {
-		v.best[i] = noCandidate
+	err := p.shares(ctx, len(v.best), func(from, to int) {
+		for i := from; i < to; i++ {
+			v.best[i] = noCandidate
+		}
+	})
+	if err != nil {
+		return err
 	}
 	if p.size() > 1 && len(v.history.fragments) > 1 {
 		v.locks = new([lockStripes]paddedMutex)
@@ -62,19 +70,80 @@ func (v *viewScan) visit(s *scratch, first int64, batch feature.KeyBatch) error 
 		return nil
 	}
 	s.loadKeys(v.index.hasher, batch)
-	v.index.groups.find(&s.keys, s.numbers)
+	v.find(s, batch.EventTimes)
 	v.offer(s, first, batch)
 	return nil
 }
 
 // keepUsable drops the rows that no slot can use, whatever their key.
 func (v *viewScan) keepUsable(s *scratch, batch feature.KeyBatch) {
-	s.keepWithin(batch.EventTimes, v.index.window(v.ttl))
+	s.keepWithin(batch.EventTimes, v.index.within(v.ttl))
+}
+
+// find finds the groups of the selected rows, and drops those that have none, and most of those that no slot of their group can use.
+func (v *viewScan) find(s *scratch, events *feature.Column) {
+	if ids := v.index.ids; ids != nil {
+		ids.find(s.keys.ints, s.numbers)
+	} else {
+		v.index.groups.find(&s.keys, s.numbers)
+	}
+	s.dropAbsent()
+	s.keepNear(v.near, events)
+}
+
+// nearness tells, from the windows of an index, most of the rows that no slot of their group can use: most rows of a history are far from all times that their entity is
+// asked for.
+type nearness struct {
+	windows []window
+	// Event times are counted in steps from base on; those before least, which any slot may use, as if they were least.
+	least int64
+	base  uint64
+	shift int
+	// reach is how many steps after that of a row its ttl may end.
+	reach uint64
+}
+
+// nearness returns what tells the rows that a view can use: those from the ttl before the first slot of their group to its last one.
+func (x *index) nearness(ttl feature.TTL) *nearness {
+	width, ok := x.width()
+	if !ok {
+		return nil
+	}
+	n := &nearness{windows: x.windows, shift: x.shift, least: math.MinInt64}
+	reach := uint64(ttl)
+	if ttl == 0 || reach > width { // then the ttl leaves nothing out, or nearly nothing
+		n.least, reach = int64(x.min), width
+	}
+	n.base, n.reach = uint64(x.min)-reach, reach>>x.shift+1
+	return n
+}
+
+// keepNear drops the rows that are far from all slots of their group, whose windows stand at the numbers. It has no branches: which way they go could not be guessed.
+func (s *scratch) keepNear(n *nearness, events *feature.Column) {
+	if n == nil {
+		return
+	}
+	kept, times := 0, events.Int64s
+	var windows [lookAhead]window
+	for from := 0; from < len(s.rows); from += lookAhead {
+		rows, numbers := s.rows[from:min(from+lookAhead, len(s.rows))], s.numbers[from:]
+		for i := range rows {
+			windows[i] = n.windows[numbers[i]]
+		}
+		for i, row := range rows {
+			s.rows[kept], s.numbers[kept] = row, numbers[i]
+			step := (uint64(max(times[row], n.least)) - n.base) >> n.shift
+			w := windows[i]
+			// The differences are negative, so that their highest bit is set, where the row is too early and where it is too late.
+			outside := ((step - uint64(w.first)) | (uint64(w.last) + n.reach - step)) >> 63
+			kept += 1 - int(outside)
+		}
+	}
+	s.rows, s.numbers = s.rows[:kept], s.numbers[:kept]
 }
 
 // offer offers the selected rows, whose groups are found, to their slots.
 func (v *viewScan) offer(s *scratch, first int64, batch feature.KeyBatch) {
-	s.dropAbsent()
 	var slots [lookAhead]int32
 	for from := 0; from < len(s.rows); from += lookAhead {
 		to := min(from+lookAhead, len(s.rows))
@@ -158,9 +227,19 @@ func (v *viewScan) update(slot int32, c candidate) {
 
 // resolve turns best, in place, into the row that each slot gets: noCandidate where there is none within the ttl, or it is a tombstone.
 // It returns, for each distinct winner, the first slot that it wins.
-func (v *viewScan) resolve() (heads []int32) {
-	x := v.index
-	for _, slots := range x.spans {
+func (v *viewScan) resolve(ctx context.Context, p *pool) (heads []int32, err error) {
+	var mu sync.Mutex
+	err = p.shares(ctx, len(v.index.spans), func(from, to int) {
+		some := v.resolveGroups(v.index.spans[from:to])
+		mu.Lock()
+		defer mu.Unlock()
+		heads = append(heads, some...) // in any order: they are sorted by position later
+	})
+	return heads, err
+}
+
+func (v *viewScan) resolveGroups(groups []span) (heads []int32) {
+	for _, slots := range groups {
 		newest, won := noCandidate, noCandidate
 		for slot := slots.start; slot < slots.end; slot++ {
 			if newest.before(&v.best[slot]) {
@@ -169,7 +248,7 @@ func (v *viewScan) resolve() (heads []int32) {
 			v.best[slot] = newest
 			switch {
 			case newest.position < 0:
-			case newest.position.isTombstone() || v.ttl.Expired(newest.event, x.times[slot]):
+			case newest.position.isTombstone() || v.ttl.Expired(newest.event, v.index.times[slot]):
 				v.best[slot] = noCandidate
 			case newest.position != won.position:
 				won = newest

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/zeebo/xxh3"
@@ -77,9 +78,9 @@ func (h *columnHash) column(a arrow.Array) (*feature.Column, error) {
 }
 
 func (h *columnHash) add(c *feature.Column) {
-	h.scratch = h.scratch[:0]
-	for _, s := range c.Status {
-		h.scratch = append(h.scratch, oneIf(s == feature.Present))
+	h.scratch = slices.Grow(h.scratch[:0], len(c.Status))[:len(c.Status)]
+	for i, s := range c.Status {
+		h.scratch[i] = oneIf(s == feature.Present)
 	}
 	write(&h.status, h.scratch)
 	if c.Offsets != nil {

@@ -32,7 +32,7 @@ func toData(c *feature.Column, from, to int) (arrow.ArrayData, error) {
 	var children []arrow.ArrayData
 	switch c.Type {
 	case feature.Bool:
-		buffers = append(buffers, bitsOf(to-from, func(i int) bool { return c.Bools[from+i] }))
+		buffers = append(buffers, memory.NewBufferBytes(bitsOf(c.Bools[from:to], func(b bool) bool { return b })))
 	case feature.Int32:
 		buffers = append(buffers, memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(c.Int32s[from:to])))
 	case feature.Int64, feature.Timestamp:
@@ -71,26 +71,27 @@ func validityOf(c *feature.Column, from, to int) (*memory.Buffer, int) {
 	if c.Status == nil {
 		return nil, 0
 	}
-	nulls := 0
-	for _, s := range c.Status[from:to] {
-		if s != feature.Present {
-			nulls++
-		}
-	}
+	bits := bitsOf(c.Status[from:to], func(s feature.Status) bool { return s == feature.Present })
+	nulls := to - from - bitutil.CountSetBits(bits, 0, to-from)
 	if nulls == 0 {
 		return nil, 0
 	}
-	return bitsOf(to-from, func(i int) bool { return c.Status[from+i] == feature.Present }), nulls
+	return memory.NewBufferBytes(bits), nulls
 }
 
-func bitsOf(n int, set func(i int) bool) *memory.Buffer {
-	bits := make([]byte, bitutil.BytesForBits(int64(n)))
-	for i := range n {
-		if set(i) {
-			bitutil.SetBit(bits, i)
+// bitsOf returns a bitmap that says which values are set.
+func bitsOf[T any](values []T, set func(T) bool) []byte {
+	bits := make([]byte, bitutil.BytesForBits(int64(len(values))))
+	for i := range bits {
+		var eight byte
+		for k, v := range values[8*i : min(8*i+8, len(values))] {
+			if set(v) {
+				eight |= 1 << k
+			}
 		}
+		bits[i] = eight
 	}
-	return memory.NewBufferBytes(bits)
+	return bits
 }
 
 // offsetsOf returns the offsets of some rows, beginning with 0, and the range of data or elements that they are of.
