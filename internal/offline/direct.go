@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"github.com/apache/arrow-go/v18/parquet"
+
+	"github.com/twofold-ml/twofold/internal/feature"
 )
 
 // fixedValue are the stored values of a fixed width that are read in place.
@@ -26,8 +28,9 @@ func readInt32s(dst []int32, b []byte, places []int32) []int32 {
 		}
 		return dst
 	}
-	for ; len(b) >= 4; b = b[4:] {
-		dst = append(dst, int32(binary.LittleEndian.Uint32(b)))
+	dst, all := feature.Extend(dst, len(b)/4)
+	for i := range all {
+		all[i] = int32(binary.LittleEndian.Uint32(b[4*i:]))
 	}
 	return dst
 }
@@ -39,8 +42,9 @@ func readInt64s(dst []int64, b []byte, places []int32) []int64 {
 		}
 		return dst
 	}
-	for ; len(b) >= 8; b = b[8:] {
-		dst = append(dst, int64(binary.LittleEndian.Uint64(b)))
+	dst, all := feature.Extend(dst, len(b)/8)
+	for i := range all {
+		all[i] = int64(binary.LittleEndian.Uint64(b[8*i:]))
 	}
 	return dst
 }
@@ -52,8 +56,9 @@ func readFloats(dst []float32, b []byte, places []int32) []float32 {
 		}
 		return dst
 	}
-	for ; len(b) >= 4; b = b[4:] {
-		dst = append(dst, math.Float32frombits(binary.LittleEndian.Uint32(b)))
+	dst, all := feature.Extend(dst, len(b)/4)
+	for i := range all {
+		all[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
 	}
 	return dst
 }
@@ -65,8 +70,9 @@ func readDoubles(dst []float64, b []byte, places []int32) []float64 {
 		}
 		return dst
 	}
-	for ; len(b) >= 8; b = b[8:] {
-		dst = append(dst, math.Float64frombits(binary.LittleEndian.Uint64(b)))
+	dst, all := feature.Extend(dst, len(b)/8)
+	for i := range all {
+		all[i] = math.Float64frombits(binary.LittleEndian.Uint64(b[8*i:]))
 	}
 	return dst
 }
@@ -125,7 +131,6 @@ func wantedOf(places []int32, n int) int {
 type indexReader struct {
 	rle   rleReader
 	count uint32 // of the dictionary's values
-	block []uint32
 	picks []int32
 }
 
@@ -147,19 +152,16 @@ func openIndices(values []byte, dictionary *dictionaryPage) (*indexReader, error
 }
 
 // next reads the next n indices and gives those at the places.
-func (r *indexReader) next(places []int32, n int) ([]int32, error) {
-	r.block = slices.Grow(r.block[:0], n)[:n]
-	if err := r.rle.read(r.block); err != nil {
-		return nil, err
-	}
+func (r *indexReader) next(places []int32, n int) (picks []int32, err error) {
 	r.picks = slices.Grow(r.picks[:0], wantedOf(places, n))
-	if places == nil {
-		for _, index := range r.block {
-			r.picks = append(r.picks, int32(index))
-		}
+	if places != nil {
+		r.picks, err = r.rle.pick(r.picks, places, n)
+	} else {
+		r.picks = r.picks[:n]
+		err = r.rle.read(r.picks)
 	}
-	for _, i := range places {
-		r.picks = append(r.picks, int32(r.block[i]))
+	if err != nil {
+		return nil, err
 	}
 	for _, index := range r.picks {
 		if uint32(index) >= r.count {

@@ -35,7 +35,7 @@ type flatReader[T physical] struct {
 
 	// Memory of one block.
 	places, picks   []int32
-	defs            []uint32
+	defs            []int32
 	present         bitmap
 	nulls           []bool
 	scratch, spaced []T
@@ -285,9 +285,9 @@ func (r *flatReader[T]) readLevels(n int) (bitmap, error) {
 		return nil, err
 	}
 	for row, level := range r.defs {
-		if level == r.maxDef {
+		if uint32(level) == r.maxDef {
 			r.present.set(row, 1)
-		} else if level > r.maxDef {
+		} else if uint32(level) > r.maxDef {
 			return nil, errDefinitionLevel(int(level))
 		}
 	}

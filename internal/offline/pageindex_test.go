@@ -255,13 +255,13 @@ func FuzzRLE(f *testing.F) {
 		if err != nil {
 			return
 		}
-		want := []uint32{}
-		var one [1]uint32
+		want := []int32{}
+		var one [1]int32
 		for len(want) < 1000 && single.read(one[:]) == nil {
 			want = append(want, one[0])
 		}
 		block, _ := newRLE(b, uint(width))
-		got := make([]uint32, len(want))
+		got := make([]int32, len(want))
 		require.NoError(t, block.read(got))
 		require.Equal(t, want, got)
 		half := len(want) / 2
@@ -269,7 +269,15 @@ func FuzzRLE(f *testing.F) {
 		require.NoError(t, skipping.skip(int64(half)))
 		require.NoError(t, skipping.read(got[half:]))
 		require.Equal(t, want[half:], got[half:])
-		if width != 1 || slices.Max(append(want, 0)) > 1 {
+		picking, _ := newRLE(b, uint(width))
+		var places, picked []int32
+		for i := 0; i < len(want); i += 1 + int(width)%7 {
+			places, picked = append(places, int32(i)), append(picked, want[i])
+		}
+		picks, err := picking.pick(nil, places, len(want))
+		require.NoError(t, err)
+		require.Equal(t, picked, picks)
+		if width != 1 || slices.Max(append(want, 0)) > 1 || slices.Min(append(want, 0)) < 0 {
 			return
 		}
 		bits, _ := newRLE(b, 1)

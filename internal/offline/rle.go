@@ -86,8 +86,8 @@ func (r *rleReader) same(n int) (value uint32, ok bool, err error) {
 	return r.value, true, nil
 }
 
-// read fills dst with the next numbers.
-func (r *rleReader) read(dst []uint32) error {
+// read fills dst with the next numbers; those of 32 bits as they are.
+func (r *rleReader) read(dst []int32) error {
 	for len(dst) > 0 {
 		if r.left == 0 {
 			if err := r.next(); err != nil {
@@ -96,7 +96,7 @@ func (r *rleReader) read(dst []uint32) error {
 		}
 		n := int(min(r.left, uint64(len(dst))))
 		if r.packed == nil {
-			fill(dst[:n], r.value)
+			fill(dst[:n], int32(r.value))
 		} else {
 			r.unpack(dst[:n])
 		}
@@ -106,32 +106,60 @@ func (r *rleReader) read(dst []uint32) error {
 	return nil
 }
 
-func fill(dst []uint32, value uint32) {
+func fill(dst []int32, value int32) {
 	for i := range dst {
 		dst[i] = value
 	}
 }
 
 // unpack fills dst from the packed run, which has so many numbers left.
-func (r *rleReader) unpack(dst []uint32) {
+func (r *rleReader) unpack(dst []int32) {
 	mask := uint64(1)<<r.width - 1
 	bit, width, i := r.bit, uint64(r.width), 0
 	// A number lies within the 8 bytes from its first one, as far as there are 8.
 	for ; i < len(dst) && bit/8+8 <= uint64(len(r.packed)); i++ {
-		dst[i] = uint32(binary.LittleEndian.Uint64(r.packed[bit/8:]) >> (bit % 8) & mask)
+		dst[i] = int32(binary.LittleEndian.Uint64(r.packed[bit/8:]) >> (bit % 8) & mask)
 		bit += width
 	}
-	if i < len(dst) {
-		var tail [16]byte
-		start := bit / 8
-		copy(tail[:], r.packed[start:])
-		for ; i < len(dst); i++ {
-			at := bit - 8*start
-			dst[i] = uint32(binary.LittleEndian.Uint64(tail[at/8:]) >> (bit % 8) & mask)
-			bit += width
-		}
+	for ; i < len(dst); i++ {
+		dst[i] = int32(r.packedAt(bit, width))
+		bit += width
 	}
 	r.bit = bit
+}
+
+// pick goes n numbers on and appends those at the places, which are ascending, to dst.
+func (r *rleReader) pick(dst, places []int32, n int) ([]int32, error) {
+	for at := 0; at < n; {
+		if r.left == 0 {
+			if err := r.next(); err != nil {
+				return nil, err
+			}
+		}
+		step := min(r.left, uint64(n-at))
+		end := int32(at + int(step))
+		for ; len(places) > 0 && places[0] < end; places = places[1:] {
+			value := r.value
+			if r.packed != nil {
+				value = r.packedAt(r.bit+uint64(places[0]-int32(at))*uint64(r.width), uint64(r.width))
+			}
+			dst = append(dst, int32(value))
+		}
+		r.pass(step)
+		at = int(end)
+	}
+	return dst, nil
+}
+
+// packedAt gives the number of so many bits, at most 32, that begins at a bit of the packed run, which has them all.
+func (r *rleReader) packedAt(bit, width uint64) uint32 {
+	rest, mask := r.packed[bit/8:], uint64(1)<<width-1
+	if len(rest) >= 8 {
+		return uint32(binary.LittleEndian.Uint64(rest) >> (bit % 8) & mask)
+	}
+	var tail [8]byte
+	copy(tail[:], rest)
+	return uint32(binary.LittleEndian.Uint64(tail[:]) >> (bit % 8) & mask)
 }
 
 // readBits sets those of the first n bits of dst, which are clear, where the next n numbers, of one bit each, are 1.
@@ -152,7 +180,7 @@ func (r *rleReader) readBits(dst bitmap, n int) error {
 			k := min(end-at, 32)
 			some := uint64(r.value)<<k - uint64(r.value) // all of k bits, or none
 			if r.packed != nil {
-				some = r.peek(k)
+				some = uint64(r.packedAt(r.bit, uint64(k)))
 				r.bit += uint64(k)
 			}
 			dst.set(at, some)
@@ -160,17 +188,6 @@ func (r *rleReader) readBits(dst bitmap, n int) error {
 		}
 	}
 	return nil
-}
-
-// peek gives at most 32 bits of the packed run, which has so many left.
-func (r *rleReader) peek(n int) uint64 {
-	at, mask := r.bit/8, uint64(1)<<n-1
-	if rest := r.packed[at:]; len(rest) >= 8 {
-		return binary.LittleEndian.Uint64(rest) >> (r.bit % 8) & mask
-	}
-	var tail [8]byte
-	copy(tail[:], r.packed[at:])
-	return binary.LittleEndian.Uint64(tail[:]) >> (r.bit % 8) & mask
 }
 
 // skip goes n numbers on.
@@ -182,13 +199,18 @@ func (r *rleReader) skip(n int64) error {
 			}
 		}
 		step := min(r.left, left)
-		r.left -= step
 		left -= step
-		if r.packed != nil {
-			r.bit += step * uint64(r.width)
-		}
+		r.pass(step)
 	}
 	return nil
+}
+
+// pass goes n numbers of the present run on, which has as many.
+func (r *rleReader) pass(n uint64) {
+	r.left -= n
+	if r.packed != nil {
+		r.bit += n * uint64(r.width)
+	}
 }
 
 // bitmap says something of each row of a block.
