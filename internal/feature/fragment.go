@@ -16,6 +16,22 @@ type Fragment interface {
 	Gather(ctx context.Context, rows []int64, columns []int, dst []*Column) error
 }
 
+// BatchFragment is a Fragment that can give the values of many rows in several batches without reading anything twice.
+type BatchFragment interface {
+	Fragment
+	// GatherBatches begins to read what Gather would append. The gatherer is nil where that would take too much memory: then Gather is to be called for each batch. Close must
+	// follow.
+	GatherBatches(ctx context.Context, rows []int64, columns []int) (Gatherer, error)
+}
+
+// Gatherer gives rows batch by batch. It is for one goroutine.
+type Gatherer interface {
+	// Next appends the values of the next n rows, as Gather does. After an error there is nothing left to do but to Close.
+	Next(n int, dst []*Column) error
+	// Close lets go of what is read from.
+	Close()
+}
+
 // FileFragment is a Fragment whose rows follow each other in a file.
 type FileFragment interface {
 	Fragment

@@ -184,4 +184,34 @@ func TestRequestsOfARowGroup(t *testing.T) {
 	require.NoError(t, f.Gather(t.Context(), every10th, indices, dst))
 	require.LessOrEqual(t, counted.requests, 2) // 4 MB in ten columns
 	require.LessOrEqual(t, counted.most, int64(maxFetchedBytes))
+	counted.reset()
+	g, err := f.GatherBatches(t.Context(), every10th, indices)
+	require.NoError(t, err)
+	for range 5 { // batches cost no more requests
+		require.NoError(t, g.Next(rows/10/5, dst))
+	}
+	g.Close()
+	require.LessOrEqual(t, counted.requests, 2)
+	require.LessOrEqual(t, counted.most, int64(maxFetchedBytes))
+	require.Equal(t, 2*len(every10th), dst[9].Len())
+}
+
+// TestBatchesOfLargeRowGroups: where a page of each column may take too much memory, batches are gathered one by one.
+func TestBatchesOfLargeRowGroups(t *testing.T) {
+	ids := []int64{1, 2, 3}
+	p := filePlace(t)
+	p.put(t, "t.parquet", writeArrow(t, 3, []arrow.Field{field("id", arrowType(feature.Int64)), field("ts", timestampUTC), field("x", arrowType(feature.Double))},
+		[]arrow.Array{int64s(ids...), times(ids...), doubles(1, 2, 3)}))
+	fragments, _, err := p.store.Table(view("t.parquet", feature.Int64, feature.Feature{Name: "x", Type: feature.Double})).Fragments(t.Context(), feature.AllTime())
+	require.NoError(t, err)
+	f := fragments[0]
+	g, err := f.GatherBatches(t.Context(), []int64{0, 2}, []int{0})
+	require.NoError(t, err)
+	g.Close()
+	for i := range f.source.footer.groups[0].chunks {
+		f.source.footer.groups[0].chunks[i].uncompressed = maxOpenBytes + 1
+	}
+	g, err = f.GatherBatches(t.Context(), []int64{0, 2}, []int{0})
+	require.NoError(t, err)
+	require.Nil(t, g)
 }

@@ -130,24 +130,11 @@ func (f *Fragment) Gather(ctx context.Context, rows []int64, columns []int, dst 
 	if len(rows) == 0 || len(columns) == 0 {
 		return nil
 	}
-	hole, err := f.checkRows(rows)
-	if err != nil {
-		return err
-	}
-	bindings := make([]binding, len(columns))
-	for i, c := range columns {
-		bindings[i] = f.bindings[f.table.keyColumns()+c]
-	}
-	g, err := f.source.newGroupReader(ctx, f.group, bindings)
+	g, err := f.newGatherer(ctx, rows, columns)
 	if err != nil {
 		return err
 	}
 	defer g.close()
-	if f.isWorthAnIndex(g, hole) {
-		if err := g.locate(ctx); err != nil {
-			return err
-		}
-	}
 	g.prepare(ctx, rowList(rows), false)
 	for _, i := range g.inFileOrder() {
 		if err := g.open(ctx, i); err != nil {
@@ -159,6 +146,29 @@ func (f *Fragment) Gather(ctx context.Context, rows []int64, columns []int, dst 
 		g.closeColumn(i)
 	}
 	return nil
+}
+
+// newGatherer returns a reader of the features columns, of which it knows where the pages are if that may save reading some.
+func (f *Fragment) newGatherer(ctx context.Context, rows []int64, columns []int) (*groupReader, error) {
+	hole, err := f.checkRows(rows)
+	if err != nil {
+		return nil, err
+	}
+	bindings := make([]binding, len(columns))
+	for i, c := range columns {
+		bindings[i] = f.bindings[f.table.keyColumns()+c]
+	}
+	g, err := f.source.newGroupReader(ctx, f.group, bindings)
+	if err != nil {
+		return nil, err
+	}
+	if f.isWorthAnIndex(g, hole) {
+		if err := g.locate(ctx); err != nil {
+			g.close()
+			return nil, err
+		}
+	}
+	return g, nil
 }
 
 // Bytes of a column that are worth reading its index for, to leave them unread.

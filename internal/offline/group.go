@@ -46,6 +46,16 @@ func (g *groupReader) chunk(i int) chunk {
 	return g.source.footer.groups[g.index].chunks[g.bindings[i].stored.leaf]
 }
 
+// uncompressed is what the columns take in memory, about; what a file says of it is not checked here.
+func (g *groupReader) uncompressed() (bytes int64) {
+	for i, b := range g.bindings {
+		if b.constant == nil {
+			bytes += min(max(g.chunk(i).uncompressed, 0), maxOpenBytes+1)
+		}
+	}
+	return bytes
+}
+
 // prepare says which rows are going to be read, nil for all, and begins to fetch their bytes where they are remote. Where inLockstep is
 // set all columns are read side by side, else one after the other in the order of inFileOrder.
 func (g *groupReader) prepare(ctx context.Context, rows selection, inLockstep bool) {

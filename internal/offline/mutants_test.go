@@ -218,6 +218,24 @@ func (d *damaged) join(ctx context.Context, r *rand.Rand, store *Store, v *featu
 	return came, err
 }
 
+// inBatches is Gather by batches.
+func inBatches(f feature.BatchFragment) func(ctx context.Context, rows []int64, columns []int, dst []*feature.Column) error {
+	return func(ctx context.Context, rows []int64, columns []int, dst []*feature.Column) error {
+		g, err := f.GatherBatches(ctx, rows, columns)
+		if err != nil {
+			return err
+		}
+		if g == nil { // the file says that it takes too much memory
+			return f.Gather(ctx, rows, columns, dst)
+		}
+		defer g.Close()
+		for left := len(rows); left > 0 && err == nil; left -= 7 {
+			err = g.Next(min(left, 7), dst)
+		}
+		return err
+	}
+}
+
 // gather gathers random rows of all features; where that fails, of some features alone, so that one damaged column does not hide the others.
 func (d *damaged) gather(ctx context.Context, r *rand.Rand, f feature.Fragment, v *feature.View) (came []*feature.Column, err error) {
 	var rows []int64
@@ -231,7 +249,11 @@ func (d *damaged) gather(ctx context.Context, r *rand.Rand, f feature.Fragment, 
 		for i, c := range columns {
 			dst[i] = feature.NewColumn(v.Features[c].Type, 0)
 		}
-		if err := d.call(func() error { return f.Gather(ctx, rows, columns, dst) }); err != nil {
+		gather := f.Gather
+		if r.IntN(2) == 0 {
+			gather = inBatches(f.(feature.BatchFragment))
+		}
+		if err := d.call(func() error { return gather(ctx, rows, columns, dst) }); err != nil {
 			return err
 		}
 		for _, c := range dst {

@@ -251,6 +251,20 @@ func columnOf(t feature.Type, values []any) *feature.Column {
 	return c
 }
 
+// gatherBatches gathers rows of a feature in batches of random sizes.
+func gatherBatches(rt *rapid.T, t *testing.T, f *Fragment, rows []int64, column int, columnType feature.Type) *feature.Column {
+	got := feature.NewColumn(columnType, 0)
+	g, err := f.GatherBatches(t.Context(), rows, []int{column})
+	require.NoError(rt, err)
+	defer g.Close()
+	for left := len(rows); left > 0; {
+		n := rapid.IntRange(1, left).Draw(rt, "batch")
+		require.NoError(rt, g.Next(n, []*feature.Column{got}))
+		left -= n
+	}
+	return got
+}
+
 // checkGatherParts gathers some rows of every fragment.
 func checkGatherParts(rt *rapid.T, t *testing.T, table *Table, want [][]any) {
 	fragments, _, err := table.Fragments(t.Context(), feature.AllTime())
@@ -271,6 +285,7 @@ func checkGatherParts(rt *rapid.T, t *testing.T, table *Table, want [][]any) {
 				values = append(values, want[table.keyColumns()+i][start+row])
 			}
 			require.True(rt, got.Equal(columnOf(feat.Type, values)), "feature %d rows %v: want %v, got %v", i, rows, values, valuesOf(got))
+			require.True(rt, gatherBatches(rt, t, f, rows, i, feat.Type).Equal(got), "feature %d rows %v in batches", i, rows)
 		}
 		start += f.NumRows()
 	}

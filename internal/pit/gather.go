@@ -383,6 +383,11 @@ func (g *gatherer) spread() {
 
 // gatherRows calls Gather and refuses an answer that breaks its contract.
 func gatherRows(ctx context.Context, f Fragment, rows []int64, features []int, dst []*feature.Column) error {
+	return checkedGather(ctx, rows, features, dst, func() error { return f.Gather(ctx, rows, features, dst) })
+}
+
+// checkedGather has gather append the values of rows, and refuses an answer that breaks the contract of Gather.
+func checkedGather(ctx context.Context, rows []int64, features []int, dst []*feature.Column, gather func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -390,7 +395,7 @@ func gatherRows(ctx context.Context, f Fragment, rows []int64, features []int, d
 	if len(dst) > 0 {
 		before = dst[0].Len()
 	}
-	if err := f.Gather(ctx, rows, features, dst); err != nil {
+	if err := gather(); err != nil {
 		return err
 	}
 	for i, c := range dst {

@@ -258,6 +258,41 @@ func TestLatestManyEntities(t *testing.T) {
 	checkWinners(t, w, rows, want, 1000, []int{0})
 }
 
+// TestWinnersInBatches: what a fragment reads in batches is let go of, however they end.
+func TestWinnersInBatches(t *testing.T) {
+	for name, broken := range map[string]error{"all read": nil, "a batch fails": errBroken, "the caller gives up": errors.New("enough")} {
+		t.Run(name, func(t *testing.T) {
+			view, source := smallSource()
+			for _, f := range source.fragments {
+				f.batches = true
+				if errors.Is(broken, errBroken) {
+					f.inNext = broken
+				}
+			}
+			w, err := pit.Latest(t.Context(), view, source, pit.LatestOptions{AsOf: 2})
+			if err != nil {
+				t.Fatal(err)
+			}
+			came := 0
+			err = w.Batches(t.Context(), 1, []int{0}, func(b pit.WinnerBatch) error {
+				came += b.Len()
+				if source.fragments[0].open.Load()+source.fragments[1].open.Load()+source.fragments[2].open.Load() > 1 {
+					t.Error("two fragments are open at once")
+				}
+				return broken
+			})
+			if !errors.Is(err, broken) || (broken == nil && came != 4) {
+				t.Errorf("%d winners and error %v", came, err)
+			}
+			for i, f := range source.fragments {
+				if n := f.open.Load(); n != 0 {
+					t.Errorf("fragment %d is still open: %d", i, n)
+				}
+			}
+		})
+	}
+}
+
 func TestLatestYieldErrorEnds(t *testing.T) {
 	view, source := smallSource()
 	w, err := pit.Latest(t.Context(), view, source, pit.LatestOptions{AsOf: 100})

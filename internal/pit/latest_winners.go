@@ -2,11 +2,9 @@ package pit
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"slices"
 
-	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
 )
 
@@ -146,7 +144,7 @@ const firstBatch = 8192
 // A row of which a feature has a text that is not UTF-8 is not among them: it is told to LatestOptions.Bad, left out for good, and Stats says so once Batches has returned. See
 // InvalidText for what becomes of its entity.
 //
-// A fragment is asked once a batch, so a source that cannot skip to a row reads a fragment again for each of its batches: for such sources choose
+// A fragment that is no BatchFragment, or would take too much memory as one, is asked once a batch: such ones that cannot skip to a row read again for each, so choose
 // large batches. The first ones are smaller, so that what becomes of them can begin early.
 func (w *Winners) Batches(ctx context.Context, batchSize int, features []int, yield func(WinnerBatch) error) error {
 	if batchSize <= 0 {
@@ -157,25 +155,15 @@ func (w *Winners) Batches(ctx context.Context, batchSize int, features []int, yi
 	defer w.leaveOutInvalid(invalid)
 	size := min(batchSize, firstBatch)
 	for f := range w.ends {
-		for rest := w.share(f); len(rest) > 0; size = min(2*size, batchSize) {
-			refs := rest[:min(size, len(rest))]
-			rest = rest[len(refs):]
-			valid := b
-			err := fault.Guard(func() (err error) {
-				if err = w.fill(ctx, &b, f, refs, features); err == nil {
-					valid, err = w.takeInvalid(b, refs, invalid)
-				}
-				return err
-			})
-			if err != nil {
-				return fmt.Errorf("feature view %q: %w", w.scan.history.view.Name, err)
-			}
-			if valid.Len() == 0 {
-				continue
-			}
-			if err := yield(valid); err != nil {
+		err := w.openShare(f, features).each(func(s *winnerShare) error {
+			valid, err := s.next(ctx, &b, size, invalid)
+			if size = min(2*size, batchSize); err != nil || valid.Len() == 0 {
 				return err
 			}
+			return yield(valid)
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -261,12 +249,12 @@ func (w *Winners) newFeatures(features []int, rows int) []*feature.Column {
 	return columns
 }
 
-// fill replaces the contents of b by the winners refs, all of fragment f.
-func (w *Winners) fill(ctx context.Context, b *WinnerBatch, f int, refs []winnerRef, features []int) error {
+// fill replaces the contents of b by the winners refs of the share.
+func (s *winnerShare) fill(ctx context.Context, b *WinnerBatch, refs []winnerRef) error {
+	w := s.winners
 	for _, c := range slices.Concat(b.Keys, b.Features, []*feature.Column{b.EventTimes, b.CreatedTimes}) {
 		c.Reset()
 	}
-	h := w.scan.history
 	rows := make([]int64, 0, len(refs))
 	b.Tombstones = nil
 	for i, r := range refs {
@@ -277,7 +265,7 @@ func (w *Winners) fill(ctx context.Context, b *WinnerBatch, f int, refs []winner
 			}
 			b.Tombstones[i] = true
 		} else {
-			rows = append(rows, best.position.row()-h.starts[f])
+			rows = append(rows, best.position.row()-s.first)
 		}
 		b.EventTimes.AppendInt64(int64(best.event))
 		b.CreatedTimes.AppendInt64(int64(best.created))
@@ -286,11 +274,11 @@ func (w *Winners) fill(ctx context.Context, b *WinnerBatch, f int, refs []winner
 		}
 	}
 	if b.Tombstones == nil {
-		return gatherRows(ctx, h.fragments[f], rows, features, b.Features)
+		return s.gather(ctx, rows, b.Features)
 	}
-	live := w.newFeatures(features, len(rows))
+	live := w.newFeatures(s.features, len(rows))
 	if len(rows) > 0 {
-		if err := gatherRows(ctx, h.fragments[f], rows, features, live); err != nil {
+		if err := s.gather(ctx, rows, live); err != nil {
 			return err
 		}
 	}

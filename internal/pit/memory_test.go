@@ -171,6 +171,10 @@ type memoryFragment struct {
 	// file is where the rows are, from firstRow on.
 	file     string
 	firstRow int64
+	// batches has it give batches; open is how many gatherers are, and inNext, where it is set, what Next fails with.
+	batches bool
+	open    atomic.Int32
+	inNext  error
 }
 
 func (f *memoryFragment) Origin() (file string, firstRow int64) { return f.file, f.firstRow }
@@ -233,6 +237,31 @@ func (f *memoryFragment) Gather(_ context.Context, rows []int64, columns []int, 
 	}
 	return nil
 }
+
+func (f *memoryFragment) GatherBatches(_ context.Context, rows []int64, columns []int) (feature.Gatherer, error) {
+	if !f.batches {
+		return nil, nil
+	}
+	f.open.Add(1)
+	return &memoryGatherer{f, rows, columns}, nil
+}
+
+type memoryGatherer struct {
+	of      *memoryFragment
+	rows    []int64
+	columns []int
+}
+
+func (g *memoryGatherer) Next(n int, dst []*feature.Column) error {
+	if g.of.inNext != nil {
+		return g.of.inNext
+	}
+	rows := g.rows[:n]
+	g.rows = g.rows[n:]
+	return g.of.Gather(context.Background(), rows, g.columns, dst)
+}
+
+func (g *memoryGatherer) Close() { g.of.open.Add(-1) }
 
 // newView returns a view of a new entity with the given keys.
 func newView(name string, keys []feature.Key, features []feature.Feature, created bool) *feature.View {

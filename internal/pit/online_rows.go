@@ -26,8 +26,8 @@ func maxEventTime(view *feature.View, asOf feature.AsOf) feature.EventTime {
 // gatherBytes is about how much of feature values is held at a time.
 const gatherBytes = 32 << 20
 
-// GatherRows is how many rows of a view Winners.Batches should read at a time: many, because each batch reads its row group again, but no more than take
-// about 32 MiB.
+// GatherRows is how many rows of a view Winners.Batches should read at a time: many, because each batch of a row group that is too large for feature.BatchFragment
+// reads it again, but no more than take about 32 MiB.
 func GatherRows(view *feature.View) int {
 	rowBytes := 64
 	for _, f := range view.Features {

@@ -168,7 +168,8 @@ func fragmented(r *rand.Rand, t *table) *memorySource {
 			file, start = file+1, from
 		}
 		s.fragments = append(s.fragments, &memoryFragment{
-			table: t.slice(from, to), batch: 1 + r.IntN(8), prunes: true, file: fmt.Sprintf("file %d", file), firstRow: int64(from - start)})
+			table: t.slice(from, to), batch: 1 + r.IntN(8), prunes: true, file: fmt.Sprintf("file %d", file), firstRow: int64(from - start),
+			batches: r.IntN(2) == 0})
 		from = to
 	}
 	return s
