@@ -8,7 +8,7 @@ import (
 
 // maxOpenBytes is the most that the columns of a row group may take, decompressed, of which a page each is held at once: nobody knows how large pages are until they are read,
 // and one may be all of its column.
-const maxOpenBytes = 96 << 20
+const maxOpenBytes = 32 << 20
 
 // gatherer gives rows of a fragment batch by batch, all columns side by side.
 type gatherer struct {
