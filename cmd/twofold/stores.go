@@ -65,6 +65,7 @@ func (a *app) open(ctx context.Context, c config.Config) (*process, error) {
 
 // openDefined opens the stores and reads the definitions. close must follow, unless there is an error.
 func (a *app) openDefined(ctx context.Context, c config.Config) (*process, *definition.Set, error) {
+	go definition.CompileRules() // while the stores are opened
 	p, err := a.open(ctx, c)
 	if err != nil {
 		return nil, nil, err

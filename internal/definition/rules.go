@@ -10,7 +10,13 @@ import (
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"buf.build/go/protovalidate"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	twofoldv1 "github.com/twofold-ml/twofold/gen/go/twofold/v1"
 )
+
+// CompileRules compiles the rules of definitions, which Parse would do at its first call, and which takes longer than all else that it does. It is worth calling early, on a
+// goroutine of its own.
+func CompileRules() { _ = protovalidate.Validate(&twofoldv1.Definitions{}) }
 
 // checkRules checks the rules that stand in the messages themselves (buf.validate).
 func (c *checker) checkRules() {
