@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"errors"
+	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -65,6 +66,8 @@ type call struct {
 	rows []int // indices of the rows
 	keys []string
 	args []any
+	// times from which rows of layout LATEST may be dropped; see write.lua.
+	times []int64
 }
 
 // group divides the rows into script calls of one layout, and LATEST ones of one view, whose keys share a slot; rows of one key keep their order.
@@ -123,9 +126,9 @@ func (s *Store) place(r *driver.Row) (key string, g group) {
 
 // newCall returns a call of a group, with memory for so many rows.
 func newCall(g group, rows int) *call {
-	c := &call{group: g, rows: make([]int, 0, rows), keys: make([]string, 0, rows), args: make([]any, 0, 3*rows+1)}
+	c := &call{group: g, rows: make([]int, 0, rows), keys: make([]string, 0, rows), args: make([]any, 0, 2*rows+2)}
 	if g.script == writeScript {
-		c.args = append(c.args, g.view)
+		c.args, c.times = append(c.args, g.view), make([]int64, 0, rows)
 	}
 	return c
 }
@@ -135,8 +138,34 @@ func (c *call) addArgs(r *driver.Row) (err error) {
 		c.args, err = appendHistoryArgs(c.args, r)
 		return err
 	}
-	c.args = append(c.args, r.Value, r.ExpireAtMillis)
+	c.args, c.times = append(c.args, r.Value), append(c.times, r.ExpireAtMillis)
 	return nil
+}
+
+// allArgs are the arguments as the script takes them.
+func (c *call) allArgs() []any {
+	if c.script != writeScript {
+		return c.args
+	}
+	return append(c.args, joinTimes(c.times))
+}
+
+// joinTimes gives times of equal width, one after the other, with spaces before those that are narrower than the widest.
+func joinTimes(times []int64) []byte {
+	var number [20]byte
+	width := 0
+	for _, at := range times {
+		width = max(width, len(strconv.AppendInt(number[:0], at, 10)))
+	}
+	joined := make([]byte, 0, width*len(times))
+	for _, at := range times {
+		digits := strconv.AppendInt(number[:0], at, 10)
+		for range width - len(digits) {
+			joined = append(joined, ' ')
+		}
+		joined = append(joined, digits...)
+	}
+	return joined
 }
 
 // run sends all calls in one pipeline and fills in the outcomes of their rows. It returns the calls that are to be sent again with
@@ -145,7 +174,7 @@ func (s *Store) run(ctx context.Context, calls []*call, send func(*redis.Script,
 	pipe := s.client.Pipeline()
 	answers := make([]*redis.Cmd, len(calls))
 	for i, c := range calls {
-		answers[i] = send(c.script, ctx, pipe, c.keys, c.args...)
+		answers[i] = send(c.script, ctx, pipe, c.keys, c.allArgs()...)
 	}
 	// The error is the first of the answers', or one of the connection, which the answers need not have.
 	if _, err := pipe.Exec(ctx); err != nil && !redis.HasErrorPrefix(err, "NOSCRIPT") {

@@ -1,8 +1,8 @@
 -- Stores each row unless the stored row of its key and view is newer, as one atomic step.
 --
--- KEYS[i] is the entity of row i; ARGV[1] is the view of all rows. Then ARGV holds for each row its value (a StoredRow in the canonical encoding) and the
--- time in milliseconds from which it may be dropped ('0': never). The answer is one character a row: 1 written, 2 older, 3 unchanged.
--- row.lua stands before this.
+-- KEYS[i] is the entity of row i; ARGV[1] is the view of all rows, ARGV[i + 1] the value of row i (a StoredRow in the canonical encoding). The last of ARGV holds, for all rows,
+-- the times in milliseconds from which they may be dropped ('0': never), all as wide as the widest, with spaces before those that are narrower. As arguments of their own they
+-- take the server longer to read than to cut here. The answer is one character a row: 1 written, 2 older, 3 unchanged. row.lua stands before this.
 --
 -- Redis serves nobody else meanwhile, and about half of the time goes into its commands. Where none of the entities is stored, as in a first load, a row takes two.
 
@@ -47,9 +47,13 @@ local mostAtOnce = 1000
 -- Where the first is there, so are most others, and it is not worth to ask for them.
 local none = #KEYS <= mostAtOnce and call('EXISTS', KEYS[1]) == 0 and call('EXISTS', unpack(KEYS)) == 0
 
-local out, view = {}, ARGV[1]
-for i = 1, #KEYS do
-  local key, new, at = KEYS[i], ARGV[2 * i], ARGV[2 * i + 1]
+-- Locals are found faster than the server's globals.
+local keys, values, sub, view, times = KEYS, ARGV, string.sub, ARGV[1], ARGV[#ARGV]
+local width, filled = #times / #keys, string.find(times, ' ', 1, true)
+local out = {}
+for i = 1, #keys do
+  local key, new, at = keys[i], values[i + 1], sub(times, width * (i - 1) + 1, width * i)
+  if filled then at = string.match(at, '%S+') end
   if none and call('HSETNX', key, view, new) == 1 then -- 0 where it is the second row of the key in this call
     if at ~= '0' then call('PEXPIREAT', key, at) end
     out[i] = '1'
