@@ -24,6 +24,9 @@ const (
 	uploadsAtOnce = 4
 	// uploadCleanup bounds the taking back of an upload that failed.
 	uploadCleanup = 30 * time.Second
+	// An upload that failed is taken back abortTries times, the second time after abortPause and then after four times as long each.
+	abortTries = 4
+	abortPause = 20 * time.Millisecond
 	// uploadCompletion bounds the wait for an answer where the service puts many parts together.
 	uploadCompletion = 10 * time.Minute
 )
@@ -142,4 +145,27 @@ func (c boundedUploads) CompleteMultipartUpload(ctx context.Context, in *s3.Comp
 			o.HTTPClient = client.WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = uploadCompletion })
 		}
 	})...)
+}
+
+// AbortMultipartUpload takes an upload back more than once: a part that was on its way when it was cancelled may come to the service after the first time, which then keeps
+// what there is of the upload (https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html). That there is nothing to take back, as a later answer mostly
+// says, does not tell that there will not be.
+func (c boundedUploads) AbortMultipartUpload(ctx context.Context, in *s3.AbortMultipartUploadInput, options ...func(*s3.Options)) (*s3.AbortMultipartUploadOutput, error) {
+	out, err := c.Client.AbortMultipartUpload(ctx, in, options...)
+	for try, pause := 1, abortPause; err == nil && try < abortTries && sleep(ctx, pause); try, pause = try+1, 4*pause {
+		_, _ = c.Client.AbortMultipartUpload(ctx, in, options...) // it was taken back once
+	}
+	return out, err
+}
+
+// sleep waits so long, and reports false where ctx is done before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

@@ -13,8 +13,10 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/stretchr/testify/require"
 
@@ -206,6 +208,40 @@ func TestCreateCancelled(t *testing.T) {
 			require.Empty(t, names(t, p), size)
 		}
 	})
+}
+
+// TestUploadsAreTakenBackForGood: an upload is aborted again, because parts may come after the first time, unless it cannot be aborted at all.
+func TestUploadsAreTakenBackForGood(t *testing.T) {
+	for name, c := range map[string]struct {
+		there []bool // what the service has, at each call
+		calls int64
+	}{
+		"a part comes late":     {[]bool{true, false, true, false}, abortTries},
+		"there is no such":      {[]bool{false}, 1},
+		"taken back at once":    {[]bool{true, false, false, false}, abortTries},
+		"the service is behind": {[]bool{true, true, true, true}, abortTries},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var aborts atomic.Int64
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method != http.MethodDelete || r.URL.Query().Get("uploadId") != "u" {
+					t.Errorf("asked for %s %v", r.Method, r.URL)
+				}
+				if n := int(aborts.Add(1)); n <= len(c.there) && c.there[n-1] {
+					w.WriteHeader(http.StatusNoContent)
+					return
+				}
+				w.WriteHeader(http.StatusNotFound)
+				_, _ = w.Write([]byte("<Error><Code>NoSuchUpload</Code></Error>")) // a client that went away is no fault of the fake
+			}))
+			defer server.Close()
+			d, err := newS3Driver(t.Context(), S3Config{Endpoint: server.URL, PathStyle: true, AccessKeyID: "a", SecretAccessKey: "b"})
+			require.NoError(t, err)
+			_, err = boundedUploads{d.client}.AbortMultipartUpload(t.Context(), &s3.AbortMultipartUploadInput{Bucket: aws.String("b"), Key: aws.String("x"), UploadId: aws.String("u")})
+			require.Equal(t, c.there[0], err == nil, "the first answer counts: %v", err)
+			require.Equal(t, c.calls, aborts.Load())
+		})
+	}
 }
 
 func TestCreateRefuses(t *testing.T) {
