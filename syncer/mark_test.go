@@ -49,6 +49,7 @@ func TestServerLosesItsData(t *testing.T) {
 			d := inMemory(t)
 			many := &servers{Driver: d}
 			c := newConvergence(t, rand.New(rand.NewPCG(1, 1)), many, definitions)
+			c.lease = 10 * time.Second // nobody dies
 			defer c.close()
 			c.put("a.parquet", 1, 0, 1, 2, 3, 4, 5)
 			many.writes = 2

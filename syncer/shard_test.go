@@ -309,6 +309,7 @@ func TestServerLosesItsDataBetweenShards(t *testing.T) {
 	many := &lossy{Driver: d}
 	c := newConvergence(t, rand.New(rand.NewPCG(1, 1)), many, convergentDefinitions)
 	defer c.close()
+	c.lease = 10 * time.Second // nobody dies
 	c.put("a.parquet", 1, 0, 1, 2, 3, 4, 5)
 	shard := func(i int) syncer.Report {
 		c.clock.Advance(time.Second)

@@ -205,6 +205,7 @@ func TestAuditBeforePublish(t *testing.T) {
 	d := inMemory(t)
 	f := &forgetful{Driver: d}
 	c := newConvergence(t, rand.New(rand.NewPCG(1, 1)), f, strings.Replace(snapshotDefinitions(""), "mode: SNAPSHOT", "mode: SNAPSHOT, audit: BEFORE_PUBLISH", 1))
+	c.lease = 10 * time.Second // nobody dies
 	defer c.close()
 	c.put("a.parquet", 1, 0, 1, 2)
 	first := c.sync()
