@@ -158,14 +158,18 @@ func newIndexes(ctx context.Context, p *pool, rows *EntityRows, views []ViewJoin
 		}
 		indexOf = append(indexOf, i)
 	}
-	for _, keys := range distinct {
-		x, err := newIndex(ctx, p, rows, keys)
-		if err != nil {
-			return nil, nil, err
-		}
-		indexes = append(indexes, x)
+	indexes = make([]*index, len(distinct))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(p.size())
+	for i, keys := range distinct {
+		group.Go(func() error {
+			return fault.Guard(func() (err error) {
+				indexes[i], err = newIndex(groupCtx, p, rows, keys)
+				return err
+			})
+		})
 	}
-	return indexes, indexOf, nil
+	return indexes, indexOf, group.Wait()
 }
 
 func joinView(ctx context.Context, p *pool, x *index, v *ViewJoin, o Options, room *allowance) (joinedView, error) {
