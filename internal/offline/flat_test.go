@@ -137,6 +137,28 @@ func TestDirectReadingEqualsDecoder(t *testing.T) {
 	require.Greater(t, written, 100)
 }
 
+// TestPageOfNullStrings reads pages of nulls as arrow-go's DELTA_BYTE_ARRAY writer leaves them after pages with values.
+func TestPageOfNullStrings(t *testing.T) {
+	values := make([]any, 3000)
+	for i := range 1000 {
+		values[i] = fmt.Sprint("value ", i%7)
+	}
+	data, err := tryWriteArrow(3000, []arrow.Field{field("s", arrowType(feature.String))}, []arrow.Array{arrowArray(feature.String, values)},
+		parquet.WithDictionaryDefault(false), parquet.WithEncoding(parquet.Encodings.DeltaByteArray), parquet.WithDataPageSize(50), parquet.WithBatchSize(1000))
+	require.NoError(t, err)
+	file, err := RowsIn(t.Context(), "x", data)
+	require.NoError(t, err)
+	rows := make([]int64, len(values))
+	for i := range rows {
+		rows[i] = int64(i)
+	}
+	for _, c := range file.Readable() {
+		for _, how := range []string{"direct", "decoder"} {
+			require.True(t, gatherHow(t, file.sources[0], 0, c, rows, how).Equal(columnOf(c.Type, values)), how)
+		}
+	}
+}
+
 // gatherHow gathers rows in one of the ways that must not differ.
 func gatherHow(t *testing.T, s *source, group int, c RowColumn, rows []int64, how string) *feature.Column {
 	b, err := s.bind(wanted{c.Name, c.Type, "test", false})

@@ -81,6 +81,22 @@ func checkEncoding(encoding parquet.Encoding, values []byte, count int64) error 
 	}
 }
 
+// noStrings is DELTA_BYTE_ARRAY of no values: for prefixes and for suffixes, blocks of 128 numbers in 4 parts, 0 numbers, the first 0.
+var noStrings = []byte{0x80, 0x01, 4, 0, 0, 0x80, 0x01, 4, 0, 0}
+
+// noDeltas tells whether the header of delta encoding says that no numbers follow.
+func noDeltas(b []byte) bool {
+	for range 2 { // the sizes of blocks and of their parts
+		_, n := binary.Uvarint(b)
+		if n <= 0 {
+			return false
+		}
+		b = b[n:]
+	}
+	total, n := binary.Uvarint(b)
+	return n > 0 && total == 0
+}
+
 var errDelta = errors.New("a page's delta encoding is damaged")
 
 // checkDelta checks the header of DELTA_BINARY_PACKED numbers and, where wanted, steps over them to what follows.
