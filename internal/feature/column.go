@@ -245,9 +245,16 @@ func (c *Column) appendElems(src *Column, from, to int) {
 	case Double:
 		c.Doubles = append(c.Doubles, src.Doubles[from:to]...)
 	default:
-		for i := from; i < to; i++ {
-			c.Data = append(c.Data, src.BytesAt(i)...)
-			c.closeRow()
+		if from == to {
+			return
+		}
+		if len(c.Offsets) == 0 {
+			c.Offsets = append(c.Offsets, 0)
+		}
+		base := len(c.Data) - src.Offsets[from]
+		c.Data = append(c.Data, src.Data[src.Offsets[from]:src.Offsets[to]]...)
+		for _, end := range src.Offsets[from+1 : to+1] {
+			c.Offsets = append(c.Offsets, base+end)
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/zeebo/xxh3"
@@ -78,10 +77,7 @@ func (h *columnHash) column(a arrow.Array) (*feature.Column, error) {
 }
 
 func (h *columnHash) add(c *feature.Column) {
-	h.scratch = slices.Grow(h.scratch[:0], len(c.Status))[:len(c.Status)]
-	for i, s := range c.Status {
-		h.scratch[i] = oneIf(s == feature.Present)
-	}
+	h.scratch = feature.AppendPresentBytes(h.scratch[:0], c.Status)
 	write(&h.status, h.scratch)
 	if c.Offsets != nil {
 		h.addLengths(c)

@@ -61,6 +61,9 @@ func fromArray(arr arrow.Array) (*feature.Column, error) {
 }
 
 func statusesOf(arr arrow.Array) []feature.Status {
+	if arr.NullN() == 0 && arr.NullBitmapBytes() == nil {
+		return slices.Repeat([]feature.Status{feature.Present}, arr.Len())
+	}
 	out := make([]feature.Status, arr.Len())
 	for i := range out {
 		out[i] = feature.Present
@@ -118,6 +121,9 @@ type number interface {
 
 // widen converts the values of present rows to a type that holds them all.
 func widen[D, S number](statuses []feature.Status, values []S) []D {
+	if same, ok := any(values).([]D); ok && len(same) == len(statuses) && feature.AllPresent(statuses) {
+		return append(make([]D, 0, len(same)), same...)
+	}
 	out := make([]D, len(statuses))
 	for i, s := range statuses {
 		if s == feature.Present {
@@ -159,7 +165,7 @@ func timestamps(statuses []feature.Status, values []arrow.Timestamp, unit arrow.
 	case arrow.Millisecond:
 		return convert(statuses, values, func(v arrow.Timestamp) (int64, error) { return multiply(int64(v), 1000) })
 	case arrow.Microsecond:
-		return widen[int64](statuses, values), nil
+		return widen[int64](statuses, arrow.Int64Traits.CastFromBytes(arrow.TimestampTraits.CastToBytes(values))), nil
 	default:
 		return convert(statuses, values, func(v arrow.Timestamp) (int64, error) { return floorDivide(int64(v), 1000), nil })
 	}

@@ -32,7 +32,7 @@ func toData(c *feature.Column, from, to int) (arrow.ArrayData, error) {
 	var children []arrow.ArrayData
 	switch c.Type {
 	case feature.Bool:
-		buffers = append(buffers, memory.NewBufferBytes(bitsOf(c.Bools[from:to], func(b bool) bool { return b })))
+		buffers = append(buffers, memory.NewBufferBytes(bitsOf(c.Bools[from:to])))
 	case feature.Int32:
 		buffers = append(buffers, memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(c.Int32s[from:to])))
 	case feature.Int64, feature.Timestamp:
@@ -68,24 +68,20 @@ func toData(c *feature.Column, from, to int) (arrow.ArrayData, error) {
 
 // validityOf returns the bitmap of the rows that are Present, nil where all are, and the number of those that are not.
 func validityOf(c *feature.Column, from, to int) (*memory.Buffer, int) {
-	if c.Status == nil {
+	if c.Status == nil || feature.AllPresent(c.Status[from:to]) {
 		return nil, 0
 	}
-	bits := bitsOf(c.Status[from:to], func(s feature.Status) bool { return s == feature.Present })
-	nulls := to - from - bitutil.CountSetBits(bits, 0, to-from)
-	if nulls == 0 {
-		return nil, 0
-	}
-	return memory.NewBufferBytes(bits), nulls
+	bits := feature.AppendPresentBits(make([]byte, 0, bitutil.BytesForBits(int64(to-from))), c.Status[from:to])
+	return memory.NewBufferBytes(bits), to - from - bitutil.CountSetBits(bits, 0, to-from)
 }
 
-// bitsOf returns a bitmap that says which values are set.
-func bitsOf[T any](values []T, set func(T) bool) []byte {
+// bitsOf returns a bitmap that says which values are true.
+func bitsOf(values []bool) []byte {
 	bits := make([]byte, bitutil.BytesForBits(int64(len(values))))
 	for i := range bits {
 		var eight byte
 		for k, v := range values[8*i : min(8*i+8, len(values))] {
-			if set(v) {
+			if v {
 				eight |= 1 << k
 			}
 		}
@@ -109,7 +105,21 @@ func offsetsOf(c *feature.Column, from, to int) (offsets *memory.Buffer, first, 
 	return memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(out)), first, last, nil
 }
 
+// isUTF8 reports whether the values between the offsets are valid: all of them as one text, in which each value begins with a whole character.
+func isUTF8(data []byte, offsets []int) bool {
+	end := offsets[len(offsets)-1]
+	for _, start := range offsets {
+		if start < end && !utf8.RuneStart(data[start]) {
+			return false
+		}
+	}
+	return utf8.Valid(data[offsets[0]:end])
+}
+
 func checkUTF8(c *feature.Column, from, to int) error {
+	if to <= from || isUTF8(c.Data, c.Offsets[from:to+1]) {
+		return nil
+	}
 	for i := from; i < to; i++ {
 		if !utf8.Valid(c.BytesAt(i)) {
 			return fault.New(fault.Corrupt, "the text of row %d is not valid UTF-8; mend the source, or define the feature as BYTES", i)
