@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/parquet"
 
 	"github.com/twofold-ml/twofold/internal/feature"
@@ -18,7 +19,8 @@ type fixedValue interface {
 	physical
 }
 
-// fixedReader appends the values of b at the places (all of them where places is nil) to dst. b holds every one of them.
+// fixedReader appends the values of b at the places (all of them where places is nil) to dst. b holds every one of them. All of them are copied as they are: memory has
+// the lowest byte of a number first, as files do, wherever this program runs (the hash of a training set rests on that too).
 type fixedReader[T fixedValue] func(dst []T, b []byte, places []int32) []T
 
 func readInt32s(dst []int32, b []byte, places []int32) []int32 {
@@ -29,9 +31,7 @@ func readInt32s(dst []int32, b []byte, places []int32) []int32 {
 		return dst
 	}
 	dst, all := feature.Extend(dst, len(b)/4)
-	for i := range all {
-		all[i] = int32(binary.LittleEndian.Uint32(b[4*i:]))
-	}
+	copy(arrow.Int32Traits.CastToBytes(all), b)
 	return dst
 }
 
@@ -43,9 +43,7 @@ func readInt64s(dst []int64, b []byte, places []int32) []int64 {
 		return dst
 	}
 	dst, all := feature.Extend(dst, len(b)/8)
-	for i := range all {
-		all[i] = int64(binary.LittleEndian.Uint64(b[8*i:]))
-	}
+	copy(arrow.Int64Traits.CastToBytes(all), b)
 	return dst
 }
 
@@ -57,9 +55,7 @@ func readFloats(dst []float32, b []byte, places []int32) []float32 {
 		return dst
 	}
 	dst, all := feature.Extend(dst, len(b)/4)
-	for i := range all {
-		all[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
-	}
+	copy(arrow.Float32Traits.CastToBytes(all), b)
 	return dst
 }
 
@@ -71,9 +67,7 @@ func readDoubles(dst []float64, b []byte, places []int32) []float64 {
 		return dst
 	}
 	dst, all := feature.Extend(dst, len(b)/8)
-	for i := range all {
-		all[i] = math.Float64frombits(binary.LittleEndian.Uint64(b[8*i:]))
-	}
+	copy(arrow.Float64Traits.CastToBytes(all), b)
 	return dst
 }
 

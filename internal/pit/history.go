@@ -171,6 +171,36 @@ func (s *scratch) keepPresent(status []feature.Status) {
 	s.rows = kept
 }
 
+// selectWithin sets rows to those of selectComplete whose event time is in the range. It returns how many selectComplete would set.
+func (s *scratch) selectWithin(batch feature.KeyBatch, needCreated bool, within feature.TimeRange) (complete int) {
+	if !allComplete(batch, needCreated) {
+		s.selectComplete(batch, needCreated)
+		complete = len(s.rows)
+		s.keepWithin(batch.EventTimes, within)
+		return complete
+	}
+	s.rows = slices.Grow(s.rows[:0], batch.Len())[:batch.Len()]
+	least, most, kept := int64(within.Min), int64(within.Max), 0
+	for i, event := range batch.EventTimes.Int64s {
+		s.rows[kept] = int32(i)
+		if event >= least && event <= most {
+			kept++
+		}
+	}
+	s.rows = s.rows[:kept]
+	return batch.Len()
+}
+
+// allComplete reports whether a batch has no null in the keys and in the times that are needed.
+func allComplete(batch feature.KeyBatch, needCreated bool) bool {
+	for _, key := range batch.Keys {
+		if !feature.AllPresent(key.Status) {
+			return false
+		}
+	}
+	return feature.AllPresent(batch.EventTimes.Status) && (!needCreated || batch.CreatedTimes != nil && feature.AllPresent(batch.CreatedTimes.Status))
+}
+
 // keepWithin drops the rows whose event time is not in the range.
 func (s *scratch) keepWithin(events *feature.Column, within feature.TimeRange) {
 	least, most := int64(within.Min), int64(within.Max)

@@ -38,20 +38,25 @@ type keyRows struct {
 	encoded [][]byte
 	hashes  []uint64
 
-	buffer []byte
+	intBuffer []int64
+	buffer    []byte
 }
 
-// load reads the keys of the given rows, none of which may be null. What it holds is valid as long as the columns are. h may be nil for a table that
+// load reads the keys of the given rows, which are distinct, ascending and none of which may be null. What it holds is valid as long as the columns are. h may be nil for a table that
 // needs no hashes (ids).
 func (k *keyRows) load(h *hasher, columns []*feature.Column, rows []int32) {
-	k.ints, k.encoded, k.hashes = k.ints[:0], k.encoded[:0], k.hashes[:0]
+	k.ints, k.encoded, k.hashes = nil, k.encoded[:0], k.hashes[:0]
 	switch {
 	case len(columns) > 1:
 		k.loadComposite(columns, rows)
+	case columns[0].Type == feature.Int64 && len(rows) == columns[0].Len():
+		k.ints = columns[0].Int64s
 	case columns[0].Type == feature.Int64:
-		k.ints = loadInts(k.ints, columns[0].Int64s, rows)
+		k.intBuffer = loadInts(k.intBuffer[:0], columns[0].Int64s, rows)
+		k.ints = k.intBuffer
 	case columns[0].Type == feature.Int32:
-		k.ints = loadInts(k.ints, columns[0].Int32s, rows)
+		k.intBuffer = loadInts(k.intBuffer[:0], columns[0].Int32s, rows)
+		k.ints = k.intBuffer
 	default:
 		k.encoded = slices.Grow(k.encoded, len(rows))
 		for _, row := range rows {

@@ -50,10 +50,23 @@ func TestNearnessKeepsWhatSlotsCanUse(t *testing.T) {
 		s.keepWithin(batch.EventTimes, x.within(v.ttl))
 		s.numbers = make([]int32, len(s.rows))
 		for i := range s.numbers {
-			s.numbers[i] = r.Int32N(int32(len(x.spans)))
+			if s.numbers[i] = r.Int32N(int32(len(x.spans))); r.IntN(5) == 0 {
+				s.numbers[i] = absent
+			}
 		}
-		all, groups := slices.Clone(s.rows), slices.Clone(s.numbers)
-		s.keepNear(x.nearness(v.ttl), batch.EventTimes)
+		found := &scratch{rows: slices.Clone(s.rows), numbers: slices.Clone(s.numbers)}
+		found.dropAbsent()
+		all, groups := found.rows, found.numbers
+		n := x.nearness(v.ttl)
+		if n == nil {
+			continue // times too far apart: nothing is dropped
+		}
+		s.keepNear(n, batch.EventTimes)
+		for _, row := range s.rows {
+			if !slices.Contains(all, row) {
+				t.Fatalf("seed %d: row %d is kept, and its key has no number", seed, row)
+			}
+		}
 		slots := make([]int32, lookAhead)
 		v.locate(all, groups, batch, slots)
 		for i, row := range all {

@@ -61,11 +61,9 @@ func (v *viewScan) run(ctx context.Context, p *pool) error {
 }
 
 func (v *viewScan) visit(s *scratch, first int64, batch feature.KeyBatch) error {
-	s.selectComplete(batch, v.cutoff)
 	v.rowsRead.Add(int64(batch.Len()))
 	v.progress.Scanned.Add(int64(batch.Len()))
-	v.rowsNull.Add(int64(batch.Len() - len(s.rows)))
-	v.keepUsable(s, batch)
+	v.rowsNull.Add(int64(batch.Len() - s.selectWithin(batch, v.cutoff, v.index.within(v.ttl))))
 	if len(s.rows) == 0 {
 		return nil
 	}
@@ -75,11 +73,6 @@ func (v *viewScan) visit(s *scratch, first int64, batch feature.KeyBatch) error 
 	return nil
 }
 
-// keepUsable drops the rows that no slot can use, whatever their key.
-func (v *viewScan) keepUsable(s *scratch, batch feature.KeyBatch) {
-	s.keepWithin(batch.EventTimes, v.index.within(v.ttl))
-}
-
 // find finds the groups of the selected rows, and drops those that have none, and most of those that no slot of their group can use.
 func (v *viewScan) find(s *scratch, events *feature.Column) {
 	if ids := v.index.ids; ids != nil {
@@ -87,8 +80,11 @@ func (v *viewScan) find(s *scratch, events *feature.Column) {
 	} else {
 		v.index.groups.find(&s.keys, s.numbers)
 	}
-	s.dropAbsent()
-	s.keepNear(v.near, events)
+	if v.near == nil {
+		s.dropAbsent()
+	} else {
+		s.keepNear(v.near, events)
+	}
 }
 
 // nearness tells, from the windows of an index, most of the rows that no slot of their group can use: most rows of a history are far from all times that their entity is
@@ -118,24 +114,22 @@ func (x *index) nearness(ttl feature.TTL) *nearness {
 	return n
 }
 
-// keepNear drops the rows that are far from all slots of their group, whose windows stand at the numbers. It has no branches: which way they go could not be guessed.
+// keepNear drops the rows whose key has no number, and those that are far from all slots of their group, whose windows stand at the numbers. It has no branches: which way
+// they go could not be guessed.
 func (s *scratch) keepNear(n *nearness, events *feature.Column) {
-	if n == nil {
-		return
-	}
 	kept, times := 0, events.Int64s
 	var windows [lookAhead]window
 	for from := 0; from < len(s.rows); from += lookAhead {
 		rows, numbers := s.rows[from:min(from+lookAhead, len(s.rows))], s.numbers[from:]
 		for i := range rows {
-			windows[i] = n.windows[numbers[i]]
+			windows[i] = n.windows[max(0, numbers[i])]
 		}
 		for i, row := range rows {
 			s.rows[kept], s.numbers[kept] = row, numbers[i]
 			step := (uint64(max(times[row], n.least)) - n.base) >> n.shift
 			w := windows[i]
-			// The differences are negative, so that their highest bit is set, where the row is too early and where it is too late.
-			outside := ((step - uint64(w.first)) | (uint64(w.last) + n.reach - step)) >> 63
+			// The differences are negative, so that their highest bit is set, where the row is too early and where it is too late; and so is absent.
+			outside := ((step - uint64(w.first)) | (uint64(w.last) + n.reach - step) | uint64(numbers[i])) >> 63
 			kept += 1 - int(outside)
 		}
 	}
