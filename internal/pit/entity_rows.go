@@ -2,6 +2,7 @@ package pit
 
 import (
 	"math"
+	"slices"
 
 	"github.com/twofold-ml/twofold/internal/fault"
 	"github.com/twofold-ml/twofold/internal/feature"
@@ -23,6 +24,9 @@ func NewEntityRows(keys []feature.Key) *EntityRows {
 	return &EntityRows{keys: keys}
 }
 
+// Grow makes room for so many rows more.
+func (r *EntityRows) Grow(rows int) { r.times = slices.Grow(r.times, rows) }
+
 // Len returns the number of rows.
 func (r *EntityRows) Len() int { return len(r.times) }
 
@@ -40,9 +44,11 @@ func (r *EntityRows) Append(keys []*feature.Column, times *feature.Column) error
 			return fault.New(fault.Invalid, "entity row %d (counted from 0): the time is null; give every entity row the time as of which it wants its features", len(r.times)+i)
 		}
 	}
-	for _, t := range times.Int64s {
-		r.times = append(r.times, feature.AsOf(t))
+	all, added := feature.Extend(r.times, len(times.Int64s))
+	for i, t := range times.Int64s {
+		added[i] = feature.AsOf(t)
 	}
+	r.times = all
 	r.chunks = append(r.chunks, keys)
 	return nil
 }

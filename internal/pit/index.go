@@ -60,7 +60,7 @@ func newIndex(ctx context.Context, p *pool, rows *EntityRows, columns []int) (*i
 		hasher := newHasher()
 		x.hasher, x.groups = &hasher, newInterner(isIntKey(keys))
 	}
-	groupOf, groups, err := x.group(ctx, rows, columns)
+	groupOf, groups, err := x.group(ctx, p, rows, columns)
 	if err != nil {
 		return nil, err
 	}
@@ -71,36 +71,42 @@ func newIndex(ctx context.Context, p *pool, rows *EntityRows, columns []int) (*i
 const blockRows = 4096
 
 // group returns the group of each entity row, absent where a key is null, and the number of groups.
-func (x *index) group(ctx context.Context, rows *EntityRows, columns []int) (groupOf []int32, groups int, err error) {
+func (x *index) group(ctx context.Context, p *pool, rows *EntityRows, columns []int) (groupOf []int32, groups int, err error) {
 	groupOf = slices.Repeat([]int32{absent}, rows.Len())
 	if x.ids == nil {
-		err = x.eachBlock(ctx, rows, columns, func(first int, block []int32, keys *keyRows) {
+		err = x.eachBlock(ctx, 0, rows.chunks, columns, func(first int, block []int32, keys *keyRows) {
 			for i, row := range block {
 				groupOf[first+int(row)] = x.groups.intern(keys, i)
 			}
 		})
 		return groupOf, x.groups.count, err
 	}
-	if err := x.eachBlock(ctx, rows, columns, func(_ int, _ []int32, keys *keyRows) { x.ids.add(keys.ints) }); err != nil {
+	if err := x.eachBlock(ctx, 0, rows.chunks, columns, func(_ int, _ []int32, keys *keyRows) { x.ids.add(keys.ints) }); err != nil {
 		return nil, 0, err
 	}
 	groups = x.ids.count()
-	numbers := make([]int32, blockRows)
-	err = x.eachBlock(ctx, rows, columns, func(first int, block []int32, keys *keyRows) {
-		x.ids.find(keys.ints, numbers)
-		for i, row := range block {
-			groupOf[first+int(row)] = numbers[i]
-		}
+	starts := make([]int, len(rows.chunks)) // the first row of each chunk
+	for i := 1; i < len(starts); i++ {
+		starts[i] = starts[i-1] + rows.chunks[i-1][columns[0]].Len()
+	}
+	err = p.each(ctx, len(starts), func(ctx context.Context, i int) error {
+		var numbers [blockRows]int32
+		return x.eachBlock(ctx, starts[i], rows.chunks[i:i+1], columns, func(first int, block []int32, keys *keyRows) {
+			x.ids.find(keys.ints, numbers[:])
+			for i, row := range block {
+				groupOf[first+int(row)] = numbers[i]
+			}
+		})
 	})
 	return groupOf, groups, err
 }
 
-// eachBlock calls use with the keys of those entity rows of which none is null, some at a time: block has their places from row first on.
-func (x *index) eachBlock(ctx context.Context, rows *EntityRows, columns []int, use func(first int, block []int32, keys *keyRows)) error {
+// eachBlock calls use with the keys of those entity rows of some chunks, which begin with row first, of which none is null, some at a time: block has their places from the
+// row on that use is given.
+func (x *index) eachBlock(ctx context.Context, first int, chunks [][]*feature.Column, columns []int, use func(first int, block []int32, keys *keyRows)) error {
 	var keys keyRows
 	block := make([]int32, 0, blockRows)
-	first := 0
-	for _, chunk := range rows.chunks {
+	for _, chunk := range chunks {
 		selected := make([]*feature.Column, len(columns))
 		for i, c := range columns {
 			selected[i] = chunk[c]
@@ -135,11 +141,14 @@ func allPresent(columns []*feature.Column, row int) bool {
 
 // slice makes the slots and turns groupOf, in place, into slotOf.
 func (x *index) slice(ctx context.Context, p *pool, times []feature.AsOf, groupOf []int32, groups int) error {
-	order, ends := byGroup(times, groupOf, groups)
+	order, ends, err := byGroup(ctx, p, times, groupOf, groups)
+	if err != nil {
+		return err
+	}
 	x.spans, x.times, x.slotOf = make([]span, groups), order.times, groupOf
 	x.min, x.max = math.MaxInt64, math.MinInt64
 	var mu sync.Mutex
-	err := p.shares(ctx, groups, func(from, to int) {
+	err = p.shares(ctx, groups, func(from, to int) {
 		least, most := feature.AsOf(math.MaxInt64), feature.AsOf(math.MinInt64)
 		start := int32(0)
 		if from > 0 {
@@ -230,30 +239,57 @@ func (x *index) width() (uint64, bool) {
 	return width, x.min <= x.max && width < 1<<62
 }
 
-// byGroup returns the rows that have a group, those of group 0 first, and where in them each group ends.
-func byGroup(times []feature.AsOf, groupOf []int32, groups int) (order timedRows, ends []int32) {
-	ends = make([]int32, groups)
-	rows := 0
+// byGroup returns the rows that have a group, those of group 0 first, and where in them each group ends. Each worker has a range of the groups, whose places in memory
+// no other touches, and goes over all rows.
+func byGroup(ctx context.Context, p *pool, times []feature.AsOf, groupOf []int32, groups int) (order timedRows, ends []int32, err error) {
+	ranges := min(p.size(), max(1, groups))
+	bound := func(i int) int32 { return int32(i * groups / ranges) }
+	starts, ends := make([]int32, ranges), make([]int32, groups)
+	err = p.each(ctx, ranges, func(_ context.Context, i int) error {
+		starts[i] = countRows(groupOf, bound(i), ends[bound(i):bound(i+1)])
+		return nil
+	})
+	if err != nil {
+		return timedRows{}, nil, err
+	}
+	rows := int32(0)
+	for i, n := range starts {
+		starts[i] = rows
+		rows += n
+	}
+	order = timedRows{make([]feature.AsOf, rows), make([]int32, rows)}
+	err = p.each(ctx, ranges, func(_ context.Context, i int) error {
+		order.place(times, groupOf, bound(i), starts[i], ends[bound(i):bound(i+1)])
+		return nil
+	})
+	return order, ends, err
+}
+
+// countRows counts the rows of the groups from first on, as many as counts has, and returns their sum.
+func countRows(groupOf []int32, first int32, counts []int32) (rows int32) {
 	for _, g := range groupOf {
-		if g != absent {
-			ends[g]++
+		if at := uint32(g - first); at < uint32(len(counts)) {
+			counts[at]++
 			rows++
 		}
 	}
-	next := int32(0)
-	for g, count := range ends {
-		ends[g] = next
-		next += count
+	return rows
+}
+
+// place puts the rows of the groups from first on, as many as counts has, from place start on, those of one group next to each other. It turns counts, in place, into where each
+// group ends.
+func (r timedRows) place(times []feature.AsOf, groupOf []int32, first, start int32, counts []int32) {
+	for g, count := range counts {
+		counts[g] = start
+		start += count
 	}
-	order = timedRows{make([]feature.AsOf, rows), make([]int32, rows)}
 	for row, g := range groupOf {
-		if g != absent {
-			at := ends[g]
-			order.times[at], order.rows[at] = times[row], int32(row)
-			ends[g]++
+		if at := uint32(g - first); at < uint32(len(counts)) {
+			place := counts[at]
+			r.times[place], r.rows[place] = times[row], int32(row)
+			counts[at]++
 		}
 	}
-	return order, ends
 }
 
 // slots returns the number of slots, those that no group has included.

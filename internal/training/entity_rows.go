@@ -159,6 +159,7 @@ func (e *EntityRows) bytesPerRow() int64 { return e.spool.bytes / max(1, e.spool
 // load gives the join the keys and times of a range of rows.
 func (e *EntityRows) load(ctx context.Context, from, to int64) (*pit.EntityRows, error) {
 	rows := pit.NewEntityRows(e.spec.Selection.KeyNames)
+	rows.Grow(int(to - from))
 	err := e.spool.each(ctx, from, to, func(record arrow.RecordBatch) error {
 		keys, times, err := e.spec.keysAndTimes(record)
 		if err != nil {

@@ -122,7 +122,7 @@ type number interface {
 // widen converts the values of present rows to a type that holds them all.
 func widen[D, S number](statuses []feature.Status, values []S) []D {
 	if same, ok := any(values).([]D); ok && len(same) == len(statuses) && feature.AllPresent(statuses) {
-		return append(make([]D, 0, len(same)), same...)
+		return slices.Clone(same)
 	}
 	out := make([]D, len(statuses))
 	for i, s := range statuses {
