@@ -85,7 +85,7 @@ func (c *Client) Historical(ctx context.Context, header *twofoldv1.HistoricalHea
 func (c *Client) HistoricalArrow(ctx context.Context, header *twofoldv1.HistoricalHeader, in io.Reader, out io.Writer,
 	progress func(Progress)) (*twofoldv1.HistoricalManifest, error) {
 	header.Format = twofoldv1.HistoricalFormat_HISTORICAL_FORMAT_ARROW_IPC
-	call := &historicalCall{header: header, progress: progress}
+	call := &historicalCall{header: header, progress: progress, options: []grpc.CallOption{grpc.ForceCodecV2(newArrowCodec())}}
 	if in != nil {
 		call.sendRows = func() error { return call.sendArrow(in) }
 	}
@@ -104,8 +104,9 @@ func (c *Client) HistoricalArrow(ctx context.Context, header *twofoldv1.Historic
 
 // historicalCall is one stream: one goroutine sends, the caller's receives.
 type historicalCall struct {
-	header *twofoldv1.HistoricalHeader
-	stream grpc.BidiStreamingClient[twofoldv1.GetHistoricalFeaturesRequest, twofoldv1.GetHistoricalFeaturesResponse]
+	header  *twofoldv1.HistoricalHeader
+	options []grpc.CallOption
+	stream  grpc.BidiStreamingClient[twofoldv1.GetHistoricalFeaturesRequest, twofoldv1.GetHistoricalFeaturesResponse]
 	// sendRows sends all entity rows; nil where none are streamed.
 	sendRows func() error
 	// each is given schema and batches.
@@ -137,7 +138,7 @@ func (h *historicalCall) run(ctx context.Context, features twofoldv1.FeatureServ
 		h.header.ProgressInterval = durationpb.New(progressInterval)
 	}
 	var err error
-	if h.stream, err = features.GetHistoricalFeatures(ctx); err != nil {
+	if h.stream, err = features.GetHistoricalFeatures(ctx, h.options...); err != nil {
 		return nil, err
 	}
 	sent := make(chan error, 1)
