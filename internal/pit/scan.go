@@ -161,8 +161,12 @@ func (v *viewScan) offer(s *scratch, first int64, batch feature.KeyBatch) {
 func (v *viewScan) locate(rows, groups []int32, batch feature.KeyBatch, slots []int32) {
 	x := v.index
 	var spans [lookAhead]span
+	var seconds [lookAhead]feature.AsOf // the times of the groups' second slots, where they have some
 	for i, group := range groups {
 		spans[i] = x.spans[group]
+	}
+	for i := range groups {
+		seconds[i] = x.times[min(spans[i].start+1, spans[i].end-1)]
 	}
 	for i, row := range rows {
 		event := batch.EventTimes.Int64s[row]
@@ -173,14 +177,16 @@ func (v *viewScan) locate(rows, groups []int32, batch feature.KeyBatch, slots []
 		s := &spans[i]
 		slot, at := s.start, s.first
 		if int64(at) < known {
-			if slot++; slot < s.end {
-				slot = x.firstAtOrAfter(slot, s.end, known)
+			slot++
+			if at = seconds[i]; slot < s.end && int64(at) < known {
+				if slot = x.firstAtOrAfter(slot+1, s.end, known); slot < s.end {
+					at = x.times[slot]
+				}
 			}
 			if slot == s.end {
 				slots[i] = absent
 				continue
 			}
-			at = x.times[slot]
 		}
 		if v.ttl.Expired(feature.EventTime(event), at) {
 			slot = absent
