@@ -27,6 +27,13 @@ import (
 // maxMessageBytes is the largest message that the client accepts, unless a dial option says otherwise.
 const maxMessageBytes = 64 << 20
 
+const (
+	// streamWindowBytes is how much of a stream the server may send ahead of who reads it: a few batches of a training set. gRPC begins with 64 KiB and measures its way up.
+	streamWindowBytes = 4 << 20
+	// bufferBytes of a connection, each way: batches of a training set take fewer system calls than with gRPC's 32 KiB.
+	bufferBytes = 256 << 10
+)
+
 // Client is a connection to a Twofold server. Its methods may be called by many goroutines at once. Errors are gRPC
 // statuses; see service FeatureService in the contract for their codes.
 type Client struct {
@@ -41,6 +48,8 @@ type Client struct {
 func Dial(target string, options ...grpc.DialOption) (*Client, error) {
 	defaults := []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithReadBufferSize(bufferBytes), grpc.WithWriteBufferSize(bufferBytes),
+		grpc.WithInitialWindowSize(streamWindowBytes), grpc.WithInitialConnWindowSize(2*streamWindowBytes),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)),
 	}
 	conn, err := grpc.NewClient(target, append(defaults, options...)...)
