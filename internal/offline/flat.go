@@ -35,6 +35,7 @@ type flatReader[T physical] struct {
 
 	// Memory of one block.
 	places, picks   []int32
+	before          []int32 // how many are present before each word of present
 	defs            []int32
 	present         bitmap
 	nulls           []bool
@@ -249,20 +250,22 @@ func (r *flatReader[T]) presence(places []int32, n int) (present int, picks []in
 		}
 		return some.count(), nil, nil
 	}
-	r.nulls, r.picks = slices.Grow(r.nulls, len(places)), slices.Grow(r.picks[:0], len(places))
-	word := 0 // all before it are counted in present
-	for _, place := range places {
-		for ; word < int(place)/64; word++ {
-			present += bits.OnesCount64(some[word])
-		}
-		isPresent := some.has(int(place))
-		r.nulls = append(r.nulls, !isPresent)
-		if isPresent {
-			before := some[word] & (1<<(place%64) - 1)
-			r.picks = append(r.picks, int32(present+bits.OnesCount64(before)))
-		}
+	r.before = slices.Grow(r.before[:0], len(some))
+	for _, word := range some {
+		r.before = append(r.before, int32(present))
+		present += bits.OnesCount64(word)
 	}
-	return some.count(), r.picks, nil
+	r.nulls, picks = slices.Grow(r.nulls, len(places))[:len(places)], slices.Grow(r.picks[:0], len(places))[:len(places)]
+	kept := 0
+	for i, place := range places {
+		word, bit := some[uint32(place)/64], uint32(place)%64
+		picks[kept] = r.before[uint32(place)/64] + int32(bits.OnesCount64(word&(1<<bit-1)))
+		isPresent := int(word>>bit) & 1
+		r.nulls[i] = isPresent == 0
+		kept += isPresent
+	}
+	r.picks = picks
+	return present, picks[:kept], nil
 }
 
 // readLevels says which of the next n rows are present; nil is all.
