@@ -30,6 +30,9 @@ var ErrIncomplete = errors.New("the stream of training rows is not complete")
 // errEnded says that the server ended the stream while entity rows were still being sent; what it answered says why.
 var errEnded = fmt.Errorf("%w: the server answered before all entity rows were sent", ErrIncomplete)
 
+// errNotRead says that the reader of entity rows ended the goroutine that read.
+var errNotRead = errors.New("the entity rows were not read to their end")
+
 // Progress says how far a historical call is.
 type Progress struct {
 	// BytesSent of entity rows (Arrow calls only).
@@ -143,7 +146,7 @@ func (h *historicalCall) run(ctx context.Context, features twofoldv1.FeatureServ
 	}
 	sent := make(chan error, 1)
 	go func() {
-		err := errors.New("the entity rows were not read to their end") // where their reader ends this goroutine
+		err := errNotRead // where their reader ends this goroutine
 		defer func() {
 			sent <- err
 			if err != nil && !errors.Is(err, errEnded) {
@@ -208,23 +211,52 @@ func (h *historicalCall) sendColumns(rows iter.Seq2[*twofoldv1.ColumnBatch, erro
 	return nil
 }
 
+// sendArrow sends what in has to its end. The next chunk is read while one is sent.
 func (h *historicalCall) sendArrow(in io.Reader) error {
-	for {
-		chunk := make([]byte, arrowChunkBytes)
-		n, readErr := fill(chunk, in)
-		if n > 0 {
-			if err := h.sendChunk(&twofoldv1.EntityRows{Rows: &twofoldv1.EntityRows_ArrowIpc{ArrowIpc: chunk[:n]}}); err != nil {
+	ended := make(chan struct{})
+	defer close(ended)
+	for chunk := range readChunks(in, ended) {
+		if len(chunk.bytes) > 0 {
+			if err := h.sendChunk(&twofoldv1.EntityRows{Rows: &twofoldv1.EntityRows_ArrowIpc{ArrowIpc: chunk.bytes}}); err != nil {
 				return err
 			}
-			h.tell(func(p *Progress) { p.BytesSent += int64(n) })
+			h.tell(func(p *Progress) { p.BytesSent += int64(len(chunk.bytes)) })
 		}
 		switch {
-		case readErr == io.EOF: //nolint:errorlint // the end of a reader is io.EOF itself; what only wraps it is a failure, such as a connection that was closed
+		case chunk.err == io.EOF: //nolint:errorlint // the end of a reader is io.EOF itself; what only wraps it is a failure, such as a connection that was closed
 			return nil
-		case readErr != nil:
-			return fmt.Errorf("read entity rows: %w", readErr)
+		case chunk.err != nil:
+			return fmt.Errorf("read entity rows: %w", chunk.err)
 		}
 	}
+	return errNotRead
+}
+
+// readChunk is some bytes of a reader, and the error, io.EOF at its end, that came after them.
+type readChunk struct {
+	bytes []byte
+	err   error
+}
+
+// readChunks reads in, chunk by chunk, in another goroutine, until it has an error or ended is closed. The channel is closed without an error where in ends that goroutine.
+func readChunks(in io.Reader, ended <-chan struct{}) <-chan readChunk {
+	chunks := make(chan readChunk)
+	go func() {
+		defer close(chunks)
+		for {
+			b := make([]byte, arrowChunkBytes)
+			n, err := fill(b, in)
+			select {
+			case chunks <- readChunk{b[:n], err}:
+			case <-ended:
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return chunks
 }
 
 // fill reads until b is full or in ends. Unlike io.ReadFull it tells the end of in (io.EOF) from in's own io.ErrUnexpectedEOF, which says that more should have come.
