@@ -47,10 +47,14 @@ type tally struct {
 	expired, refused atomic.Int64                          // values of expired rows; requests with short names that clash
 }
 
-func (n *tally) check(t *testing.T) {
+func (n *tally) tell(t *testing.T) {
 	t.Helper()
 	t.Logf("compared: %d PRESENT, %d NULL, %d NOT_FOUND, %d EXPIRED of which %d with their values; %d requests were refused", n.values[feature.Present].Load(),
 		n.values[feature.Null].Load(), n.values[feature.NotFound].Load(), n.values[feature.Expired].Load(), n.expired.Load(), n.refused.Load())
+}
+
+func (n *tally) check(t *testing.T) {
+	t.Helper()
 	for _, s := range []feature.Status{feature.Present, feature.Null, feature.NotFound, feature.Expired} {
 		if n.values[s].Load() < 1000 {
 			t.Errorf("%d values of status %v are few", n.values[s].Load(), s)
@@ -67,7 +71,8 @@ func TestOnlineOracle(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	worlds := map[string]int{"memory": 7, "cached": 2, "redis": 3}
-	if testing.Short() || raceEnabled {
+	few := testing.Short() || raceEnabled
+	if few {
 		worlds = map[string]int{"memory": 2, "cached": 1, "redis": 1}
 	}
 	var redis *testenv.RedisServer
@@ -97,7 +102,9 @@ func TestOnlineOracle(t *testing.T) {
 			}
 		})
 	}
-	compared.check(t)
+	if compared.tell(t); !few { // so few worlds need not have everything
+		compared.check(t)
+	}
 }
 
 func runOracle(t *testing.T, r *rand.Rand, store driver.Driver, compared *tally) {
