@@ -17,9 +17,17 @@ type arrowCodec struct {
 	buffer []byte
 }
 
+// newArrowCodec returns nil where gRPC's codec was replaced by one of an earlier kind.
 func newArrowCodec() *arrowCodec {
-	return &arrowCodec{CodecV2: encoding.GetCodecV2(encodingproto.Name)}
+	codec := encoding.GetCodecV2(encodingproto.Name)
+	if codec == nil {
+		return nil
+	}
+	return &arrowCodec{CodecV2: codec}
 }
+
+// Name implements encoding.CodecV2: without a name the content type on the wire is gRPC's default, as it is without this codec.
+func (*arrowCodec) Name() string { return "" }
 
 // Unmarshal implements encoding.CodecV2.
 func (c *arrowCodec) Unmarshal(data mem.BufferSlice, message any) error {

@@ -88,7 +88,10 @@ func (c *Client) Historical(ctx context.Context, header *twofoldv1.HistoricalHea
 func (c *Client) HistoricalArrow(ctx context.Context, header *twofoldv1.HistoricalHeader, in io.Reader, out io.Writer,
 	progress func(Progress)) (*twofoldv1.HistoricalManifest, error) {
 	header.Format = twofoldv1.HistoricalFormat_HISTORICAL_FORMAT_ARROW_IPC
-	call := &historicalCall{header: header, progress: progress, options: []grpc.CallOption{grpc.ForceCodecV2(newArrowCodec())}}
+	call := &historicalCall{header: header, progress: progress}
+	if codec := newArrowCodec(); codec != nil {
+		call.options = []grpc.CallOption{grpc.ForceCodecV2(codec)}
+	}
 	if in != nil {
 		call.sendRows = func() error { return call.sendArrow(in) }
 	}
@@ -245,7 +248,7 @@ func readChunks(in io.Reader, ended <-chan struct{}) <-chan readChunk {
 		defer close(chunks)
 		for {
 			b := make([]byte, arrowChunkBytes)
-			n, err := fill(b, in)
+			n, err := fill(b, in, ended)
 			select {
 			case chunks <- readChunk{b[:n], err}:
 			case <-ended:
@@ -259,9 +262,14 @@ func readChunks(in io.Reader, ended <-chan struct{}) <-chan readChunk {
 	return chunks
 }
 
-// fill reads until b is full or in ends. Unlike io.ReadFull it tells the end of in (io.EOF) from in's own io.ErrUnexpectedEOF, which says that more should have come.
-func fill(b []byte, in io.Reader) (n int, err error) {
+// fill reads until b is full, in ends or ended is closed. Unlike io.ReadFull it tells the end of in (io.EOF) from in's own io.ErrUnexpectedEOF, which says that more should have come.
+func fill(b []byte, in io.Reader, ended <-chan struct{}) (n int, err error) {
 	for n < len(b) && err == nil {
+		select {
+		case <-ended:
+			return n, nil
+		default:
+		}
 		var read int
 		read, err = in.Read(b[n:])
 		n += read

@@ -16,7 +16,6 @@ type chunkDecoder[T physical] interface {
 	HasNext() bool
 	Err() error
 	ReadBatchInPage(batchSize int64, values []T, defLevels, repLevels []int16) (total int64, valuesRead int, err error)
-	Skip(rows int64) (int64, error)
 }
 
 // newDecoder gives arrow-go's reader of the values in pages.

@@ -19,9 +19,19 @@ type fixedValue interface {
 	physical
 }
 
-// fixedReader appends the values of b at the places (all of them where places is nil) to dst. b holds every one of them. All of them are copied as they are: memory has
-// the lowest byte of a number first, as files do, wherever this program runs (the hash of a training set rests on that too).
+// fixedReader appends the values of b at the places (all of them where places is nil) to dst. b holds every one of them.
 type fixedReader[T fixedValue] func(dst []T, b []byte, places []int32) []T
+
+// appendFixed appends all values of b, which are so many bytes wide.
+func appendFixed[T fixedValue](dst []T, b []byte, width int) []T {
+	dst, all := feature.Extend(dst, len(b)/width)
+	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 { // memory has the lowest byte first, as files do
+		copy(arrow.GetBytes(all), b)
+		return dst
+	}
+	_, _ = binary.Decode(b, binary.LittleEndian, all) // fails for fewer bytes only
+	return dst
+}
 
 func readInt32s(dst []int32, b []byte, places []int32) []int32 {
 	if places != nil {
@@ -30,9 +40,7 @@ func readInt32s(dst []int32, b []byte, places []int32) []int32 {
 		}
 		return dst
 	}
-	dst, all := feature.Extend(dst, len(b)/4)
-	copy(arrow.Int32Traits.CastToBytes(all), b)
-	return dst
+	return appendFixed(dst, b, 4)
 }
 
 func readInt64s(dst []int64, b []byte, places []int32) []int64 {
@@ -42,9 +50,7 @@ func readInt64s(dst []int64, b []byte, places []int32) []int64 {
 		}
 		return dst
 	}
-	dst, all := feature.Extend(dst, len(b)/8)
-	copy(arrow.Int64Traits.CastToBytes(all), b)
-	return dst
+	return appendFixed(dst, b, 8)
 }
 
 func readFloats(dst []float32, b []byte, places []int32) []float32 {
@@ -54,9 +60,7 @@ func readFloats(dst []float32, b []byte, places []int32) []float32 {
 		}
 		return dst
 	}
-	dst, all := feature.Extend(dst, len(b)/4)
-	copy(arrow.Float32Traits.CastToBytes(all), b)
-	return dst
+	return appendFixed(dst, b, 4)
 }
 
 func readDoubles(dst []float64, b []byte, places []int32) []float64 {
@@ -66,9 +70,7 @@ func readDoubles(dst []float64, b []byte, places []int32) []float64 {
 		}
 		return dst
 	}
-	dst, all := feature.Extend(dst, len(b)/8)
-	copy(arrow.Float64Traits.CastToBytes(all), b)
-	return dst
+	return appendFixed(dst, b, 8)
 }
 
 // newFixedValues gives what opens pages of values of a fixed width.

@@ -302,8 +302,7 @@ func (r *flatReader[T]) skipBlock(n int) error {
 	r.row += int64(n)
 	r.left -= n
 	if r.values == nil {
-		_, err := r.decoder.decoder.Skip(int64(n))
-		return err
+		return r.skipByArrow(n)
 	}
 	if !r.hasNull {
 		return r.values.skip(n)
@@ -316,6 +315,21 @@ func (r *flatReader[T]) skipBlock(n int) error {
 		n = some.count()
 	}
 	return r.values.skip(n)
+}
+
+// skipByArrow is skipBlock for pages that arrow-go decodes. Its own Skip goes round for ever in a page that has fewer values than it says.
+func (r *flatReader[T]) skipByArrow(n int) error {
+	for n > 0 {
+		total, _, err := r.decoder.next(n)
+		if err != nil {
+			return err
+		}
+		if total == 0 {
+			return errFewValues
+		}
+		n -= total
+	}
+	return nil
 }
 
 // blockByArrow is block for pages that arrow-go decodes.

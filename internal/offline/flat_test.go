@@ -1,6 +1,7 @@
 package offline
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -155,6 +156,51 @@ func TestPageOfNullStrings(t *testing.T) {
 	for _, c := range file.Readable() {
 		for _, how := range []string{"direct", "decoder"} {
 			require.True(t, gatherHow(t, file.sources[0], 0, c, rows, how).Equal(columnOf(c.Type, values)), how)
+		}
+	}
+}
+
+// TestPagesOfFewerValues reads a row in the middle of pages whose values end before it, in the encodings that say how many values they have.
+func TestPagesOfFewerValues(t *testing.T) {
+	const rows = 100
+	for _, c := range []struct {
+		typ      feature.Type
+		encoding parquet.Encoding
+	}{
+		{feature.Int64, parquet.Encodings.DeltaBinaryPacked},
+		{feature.String, parquet.Encodings.DeltaLengthByteArray},
+		{feature.String, parquet.Encodings.DeltaByteArray},
+	} {
+		for _, nullable := range []bool{false, true} {
+			for _, left := range []byte{0, 1, 10} {
+				f := field("c", arrowType(c.typ))
+				f.Nullable = nullable
+				values := make([]any, rows)
+				for i := range values {
+					values[i] = sampleValue(c.typ, i)
+				}
+				data, err := tryWriteArrow(rows, []arrow.Field{f}, []arrow.Array{arrowArray(c.typ, values)}, parquet.WithDictionaryDefault(false), parquet.WithEncoding(c.encoding))
+				require.NoError(t, err)
+				header := []byte{0x80, 0x01, 4, rows} // blocks of 128 in 4 parts, so many values
+				require.Contains(t, string(data), string(header))
+				data = bytes.ReplaceAll(data, header, append(header[:3:3], left))
+				file, err := RowsIn(t.Context(), "x", data)
+				require.NoError(t, err)
+				column := file.Readable()[0]
+				s := file.sources[0]
+				b, err := s.bind(wanted{column.Name, column.Type, "test", false})
+				require.NoError(t, err)
+				g, err := s.newGroupReader(t.Context(), 0, []binding{b})
+				require.NoError(t, err)
+				some := []int64{0, 50}
+				g.prepare(t.Context(), rowList(some), false)
+				err = g.open(t.Context(), 0)
+				if err == nil {
+					err = g.gather(0, some, feature.NewColumn(column.Type, 0))
+				}
+				g.close()
+				require.ErrorContains(t, err, "value", "%v, %v, nullable %v, %d values", c.typ, c.encoding, nullable, left)
+			}
 		}
 	}
 }

@@ -242,7 +242,7 @@ func (x *index) width() (uint64, bool) {
 // byGroup returns the rows that have a group, those of group 0 first, and where in them each group ends. Each worker has a range of the groups, whose places in memory
 // no other touches, and goes over all rows.
 func byGroup(ctx context.Context, p *pool, times []feature.AsOf, groupOf []int32, groups int) (order timedRows, ends []int32, err error) {
-	ranges := min(p.size(), max(1, groups))
+	ranges := min(p.size(), max(1, groups), mostRanges)
 	bound := func(i int) int32 { return int32(i * groups / ranges) }
 	starts, ends := make([]int32, ranges), make([]int32, groups)
 	err = p.each(ctx, ranges, func(_ context.Context, i int) error {
@@ -264,6 +264,9 @@ func byGroup(ctx context.Context, p *pool, times []feature.AsOf, groupOf []int32
 	})
 	return order, ends, err
 }
+
+// mostRanges bounds how many workers go over all rows: where they are many, that and not the memory is what they wait for.
+const mostRanges = 8
 
 // countRows counts the rows of the groups from first on, as many as counts has, and returns their sum.
 func countRows(groupOf []int32, first int32, counts []int32) (rows int32) {
