@@ -31,10 +31,7 @@ func responses() []*twofoldv1.GetHistoricalFeaturesResponse {
 func TestArrowCodec(t *testing.T) {
 	codec := newArrowCodec()
 	for i, want := range responses() {
-		b, err := proto.Marshal(want)
-		if err != nil {
-			t.Fatal(err)
-		}
+		b := mustMarshal(t, want)
 		pieces := mem.BufferSlice{mem.SliceBuffer(b[:len(b)/3]), mem.SliceBuffer(b[len(b)/3:])}
 		got := &twofoldv1.GetHistoricalFeaturesResponse{}
 		if err := codec.Unmarshal(pieces, got); err != nil || !proto.Equal(got, want) {

@@ -186,19 +186,7 @@ func TestPagesOfFewerValues(t *testing.T) {
 				data = bytes.ReplaceAll(data, header, append(header[:3:3], left))
 				file, err := RowsIn(t.Context(), "x", data)
 				require.NoError(t, err)
-				column := file.Readable()[0]
-				s := file.sources[0]
-				b, err := s.bind(wanted{column.Name, column.Type, "test", false})
-				require.NoError(t, err)
-				g, err := s.newGroupReader(t.Context(), 0, []binding{b})
-				require.NoError(t, err)
-				some := []int64{50}
-				g.prepare(t.Context(), rowList(some), false)
-				err = g.open(t.Context(), 0)
-				if err == nil {
-					err = g.gather(0, some, feature.NewColumn(column.Type, 0))
-				}
-				g.close()
+				_, err = tryGather(t, file.sources[0], 0, file.Readable()[0], []int64{50}, "direct")
 				require.ErrorContains(t, err, "value", "%v, %v, nullable %v, %d values", c.typ, c.encoding, nullable, left)
 			}
 		}
@@ -207,6 +195,12 @@ func TestPagesOfFewerValues(t *testing.T) {
 
 // gatherHow gathers rows in one of the ways that must not differ.
 func gatherHow(t *testing.T, s *source, group int, c RowColumn, rows []int64, how string) *feature.Column {
+	got, err := tryGather(t, s, group, c, rows, how)
+	require.NoError(t, err)
+	return got
+}
+
+func tryGather(t *testing.T, s *source, group int, c RowColumn, rows []int64, how string) (*feature.Column, error) {
 	b, err := s.bind(wanted{c.Name, c.Type, "test", false})
 	require.NoError(t, err)
 	g, err := s.newGroupReader(t.Context(), group, []binding{b})
@@ -216,13 +210,14 @@ func gatherHow(t *testing.T, s *source, group int, c RowColumn, rows []int64, ho
 		require.NoError(t, g.locate(t.Context()))
 	}
 	g.prepare(t.Context(), rowList(rows), false)
-	require.NoError(t, g.open(t.Context(), 0))
+	if err := g.open(t.Context(), 0); err != nil {
+		return nil, err
+	}
 	if how == "decoder" {
 		decodeAll(g.readers[0])
 	}
 	got := feature.NewColumn(c.Type, 0)
-	require.NoError(t, g.gather(0, rows, got))
-	return got
+	return got, g.gather(0, rows, got)
 }
 
 // decodeAll makes a reader leave all pages to arrow-go's decoder.

@@ -46,8 +46,7 @@ func eachEvent(ctx context.Context, p *pool, v *ViewJoin, within feature.TimeRan
 		return err
 	}
 	return h.scan(ctx, p, func(s *scratch, _ int64, batch feature.KeyBatch) error {
-		s.selectComplete(batch, false)
-		s.keepWithin(batch.EventTimes, within)
+		s.selectWithin(batch, false, within)
 		s.dropDeleted(batch.Deleted)
 		if len(s.rows) == 0 {
 			return nil
